@@ -19,7 +19,7 @@ use walgit_fs::fuse::{
     self, DriverConfig, Liveness, MountHandle, MountOptions, MountTable, Mountpoint, StatusSource,
 };
 use walgit_fs::prefetch::Learning;
-use walgit_fs::publish::{self, PublishOptions, Published, Unwatched};
+use walgit_fs::publish::{self, NoProgress, PublishOptions, Published};
 use walgit_fs::repo::{Loader, LoaderConfig, Snapshot};
 use walrus_client::network::{NetPolicy, Network, NetworkPlace};
 use walrus_client::{self, BlobStore};
@@ -71,7 +71,7 @@ impl Fixture {
     fn publish(&self) -> Published {
         let tree = self.dir.path().join("tree");
         let options = PublishOptions::default();
-        let progress = Arc::new(Unwatched);
+        let progress = Arc::new(NoProgress);
         let store = self.local();
         let loader = self.loader.clone();
         let published = publish::publish(&tree, &options, store, loader, progress);

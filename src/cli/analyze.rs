@@ -12,7 +12,7 @@ use super::context::Context;
 use super::output;
 use super::paths::folder_exists;
 use super::progress::{CensusBar, count_bar};
-use crate::publish::analyze::{Analysis, Class, Found, census};
+use crate::publish::analyze::{Analysis, AnalyzedFile, Class, census};
 
 /// Classify files (image, code, archive …) and estimate whether they compress
 ///
@@ -30,7 +30,7 @@ pub(super) struct Analyze {
 
 /// Result for one file.
 #[derive(Serialize)]
-struct AnalyzedFile {
+struct FileReport {
     path: String,
     size: u64,
     #[serde(flatten)]
@@ -53,7 +53,7 @@ struct ClassTotals {
 type Classes = BTreeMap<Class, ClassTotals>;
 
 impl ClassTotals {
-    fn add(&mut self, found: &Found) {
+    fn add(&mut self, found: &AnalyzedFile) {
         let (size, analysis) = (found.size as f64, &found.analysis);
         self.files += 1;
         self.bytes += found.size;
@@ -123,7 +123,7 @@ impl Analyze {
             let done = census(path, &bar, |found| {
                 classes.entry(found.analysis.class).or_default().add(&found);
                 if all {
-                    files.push(AnalyzedFile {
+                    files.push(FileReport {
                         path: String::from_utf8_lossy(&found.path).into_owned(),
                         size: found.size,
                         analysis: found.analysis,
@@ -148,7 +148,7 @@ impl Analyze {
     }
 }
 
-fn report(path: &str, classes: &Classes, files: Option<&Vec<AnalyzedFile>>) -> Value {
+fn report(path: &str, classes: &Classes, files: Option<&Vec<FileReport>>) -> Value {
     let by_class = by_size(classes).map(|(class, totals)| totals.json(Some(class)));
     let mut report = json!({
         "path": path,
@@ -168,7 +168,7 @@ fn by_size(classes: &Classes) -> impl Iterator<Item = (&Class, &ClassTotals)> {
     classes.into_iter()
 }
 
-impl AnalyzedFile {
+impl FileReport {
     fn print(&self, path: &str) -> Result<()> {
         let found = &self.analysis;
         let shrinks = match (found.compressible, found.ratio) {
@@ -185,7 +185,7 @@ impl AnalyzedFile {
     }
 }
 
-fn print_files(files: &[AnalyzedFile]) -> Result<()> {
+fn print_files(files: &[FileReport]) -> Result<()> {
     let headings = ["file", "size", "class", "entropy", "shrinks to", "why"];
     let rows = files.iter().map(|file| {
         let found = &file.analysis;

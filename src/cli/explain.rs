@@ -11,8 +11,8 @@ use super::args::Keys;
 use super::context::Context;
 use super::{output, profile};
 use crate::config::{Origin, Settings};
-use crate::publish::analyze::{Watch, census};
-use crate::publish::tier::{Facts, RuledOut, Score, Verdict, choose};
+use crate::publish::analyze::{CensusProgress, census};
+use crate::publish::tier::{RuledOut, Score, TierDecision, TierFacts, choose};
 use crate::repo::Tier;
 use walgit_prefetch::Profile;
 use walgit_prefetch::model::Limits;
@@ -52,10 +52,7 @@ struct Sources {
 /// No progress bar for a single file.
 struct NoProgress;
 
-impl Watch for NoProgress {
-    fn known(&self, _: u64) {}
-    fn seen(&self, _: u64) {}
-}
+impl CensusProgress for NoProgress {}
 
 impl Explain {
     pub(super) fn run(self, context: &Context) -> Result<()> {
@@ -71,7 +68,7 @@ impl Explain {
         let tiers = &settings.tiers.value;
         let bounds = (settings.network.value.max_body, None);
         let analysis = (found.analysis.class, found.analysis.compressible);
-        let mut facts = Facts::published(found.size, analysis, bounds, tiers);
+        let mut facts = TierFacts::published(found.size, analysis, bounds, tiers);
         let preset = match settings.tiers.origin {
             Origin::Default => "default",
             _ => "config file",
@@ -149,7 +146,7 @@ pub(super) fn tier_name(tier: Tier) -> &'static str {
 }
 
 /// Reason for the verdict.
-fn because(verdict: &Verdict) -> &'static str {
+fn because(verdict: &TierDecision) -> &'static str {
     if verdict.tier == verdict.proposed {
         "score"
     } else {
@@ -157,7 +154,12 @@ fn because(verdict: &Verdict) -> &'static str {
     }
 }
 
-fn report(file: &Path, facts: &Facts, sources: &Sources, verdict: &Verdict) -> serde_json::Value {
+fn report(
+    file: &Path,
+    facts: &TierFacts,
+    sources: &Sources,
+    verdict: &TierDecision,
+) -> serde_json::Value {
     let scores = verdict.scores.iter().map(|score| {
         json!({
             "tier": tier_name(score.tier),
@@ -178,7 +180,7 @@ fn report(file: &Path, facts: &Facts, sources: &Sources, verdict: &Verdict) -> s
     })
 }
 
-fn print(file: &Path, facts: &Facts, sources: &Sources, verdict: &Verdict) -> Result<()> {
+fn print(file: &Path, facts: &TierFacts, sources: &Sources, verdict: &TierDecision) -> Result<()> {
     let shrinks = if facts.shrinks {
         "shrinks"
     } else {

@@ -37,12 +37,12 @@ fn bar(what: &'static str, template: &str) -> ProgressBar {
 /// Shows a census as a bar over files.
 pub(super) struct CensusBar(pub(super) ProgressBar);
 
-impl analyze::Watch for CensusBar {
-    fn known(&self, files: u64) {
+impl analyze::CensusProgress for CensusBar {
+    fn found(&self, files: u64) {
         self.0.set_length(files);
     }
 
-    fn seen(&self, files: u64) {
+    fn analyzed(&self, files: u64) {
         self.0.inc(files);
     }
 }

@@ -21,8 +21,8 @@ use crate::config::Settings;
 use crate::leases::Leases;
 use crate::lifecycle::{Ledger, LedgerEntry, fsck};
 use crate::publish::{
-    Compared, Effort, HistoryDepth, Input, Learned, PublishError, PublishOptions, Published,
-    compare, lineage, publish,
+    Comparison, Effort, HistoryDepth, Input, PublishError, PublishOptions, Published,
+    ShippedProfile, compare, lineage, publish,
 };
 use crate::repo::refs::NamedRef;
 use crate::repo::{Access, Lineage, RepoError, Repository};
@@ -127,7 +127,7 @@ struct Stored {
     /// Epoch of the network, if it reports one.
     epoch: Option<u32>,
     /// Result of comparing a rewritten repository with the original.
-    compared: Option<Compared>,
+    compared: Option<Comparison>,
     /// The new head, opened as a reader does; `None` for a dry run.
     opened: Result<Option<Repository>, RepoError>,
     /// Result of reading back the stored content.
@@ -192,13 +192,13 @@ impl Publish {
             effort: if self.best {
                 Effort::Best
             } else {
-                Effort::Usual
+                Effort::Default
             },
             tiers: settings.tiers.value,
             history: self.history,
             key: key.clone(),
             lease: lease.clone(),
-            learned: self.learned(context, &settings, &name)?,
+            profile: self.shipped_profile(context, &settings, &name)?,
         };
         let started = std::time::Instant::now();
         let bar = Arc::new(PublishBar::new("publishing"));
@@ -359,18 +359,23 @@ impl Publish {
     }
 
     /// The learned profile to ship.
-    fn learned(&self, context: &Context, settings: &Settings, name: &RefName) -> Result<Learned> {
+    fn shipped_profile(
+        &self,
+        context: &Context,
+        settings: &Settings,
+        name: &RefName,
+    ) -> Result<ShippedProfile> {
         let profile = if let Some(file) = &self.profile {
             profile::read(file)?.0
         } else if self.with_learned {
             let bytes = profile::export(context, settings, name.as_str(), &self.keys)?;
             Profile::decode(&bytes, Limits::default())?
         } else if self.without_profile {
-            return Ok(Learned::Nothing);
+            return Ok(ShippedProfile::Omit);
         } else {
-            return Ok(Learned::AsBefore);
+            return Ok(ShippedProfile::Inherit);
         };
-        Ok(Learned::This(profile.encode_shipped()))
+        Ok(ShippedProfile::Replace(profile.encode_shipped()))
     }
 
     /// Opens the repository to rewrite.

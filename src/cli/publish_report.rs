@@ -10,7 +10,7 @@ use super::names::FormerTarget;
 use super::output;
 use crate::config::Settings;
 use crate::lifecycle::fsck;
-use crate::publish::{Compared, HistoryReport, Published, Replaced};
+use crate::publish::{Comparison, FormerLayout, HistoryReport, Published};
 use walrus_encoding::cost::Bill;
 
 /// Output of `--json`.
@@ -25,7 +25,7 @@ pub(super) struct PublishReport<'a> {
     pub(super) replaced: Option<&'a FormerTarget>,
     /// Result of comparing a rewritten repository with the original.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) compared: Option<Compared>,
+    pub(super) compared: Option<Comparison>,
     /// Result of reading back the stored content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) verified: Option<&'a fsck::Report>,
@@ -86,7 +86,7 @@ impl PublishReport<'_> {
         if let Some(key) = &self.key {
             rows.push(("key", format!("{}, in {}", key.name, key.kept)));
         }
-        if let Some(before) = &p.replaced {
+        if let Some(before) = &p.former {
             rows.push(("history", format!("{} commits", before.commits)));
             rows.push(("before", self.before(before)));
         }
@@ -116,7 +116,7 @@ impl PublishReport<'_> {
     }
 
     /// Storage cost of the repository in its former layout, compared with the new one.
-    fn before(&self, before: &Replaced) -> String {
+    fn before(&self, before: &FormerLayout) -> String {
         let mut text = format!(
             "{} blobs, billed {}",
             before.blobs,

@@ -16,7 +16,7 @@ use crate::config::Settings;
 use crate::maintenance::MaintenanceContext;
 use crate::maintenance::compaction::{Compactor, Selection};
 use crate::maintenance::renew::{RenewalOptions, RenewalTerms, renew};
-use crate::publish::Unwatched;
+use crate::publish::NoProgress;
 use crate::repo::Access;
 use walrus_client::auth::{Credentials, KeyChest, SignIns};
 use walrus_client::clock::unix_seconds;
@@ -108,7 +108,7 @@ async fn compact_heads(settings: &Settings, mounts: &Mounts) -> Result<String, J
         .iter()
         .filter(|candidate| candidate.skip.is_none())
     {
-        match compactor.compact(candidate, Arc::new(Unwatched)).await {
+        match compactor.compact(candidate, Arc::new(NoProgress)).await {
             Ok(done) => {
                 compacted += 1;
                 let seconds = done.published.bytes_stored as f64 / compaction.rate as f64;

@@ -1,17 +1,18 @@
 //! Compares two repositories: whether the new one has the content of the old one, and
 //! how many requests reading it takes.
 
-use super::PublishError;
+use super::error::PublishError;
+use super::plan::join;
 use crate::repo::{NEIGHBOURS, Node, Repository, Snapshot};
 use walgit_format::Kind;
 use walgit_format::chunk::ByteRange;
 
 /// Bytes of a file to compare at once.
-const PART: u64 = 8 << 20;
+const COMPARED_BYTES: u64 = 8 << 20;
 
 /// Result of a comparison without differences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Compared {
+pub struct Comparison {
     /// Files read in both.
     pub files: u64,
     /// Requests to read all of them in the new repository, including its head.
@@ -23,46 +24,45 @@ pub struct Compared {
 ///
 /// # Errors
 /// [`PublishError::Differs`] for the first different file, or the error of a failed read.
-pub async fn compare(old: &Repository, new: &Repository) -> Result<Compared, PublishError> {
-    let (before, after) = (old.snapshot(0)?, new.snapshot(0)?);
+pub async fn compare(old: &Repository, new: &Repository) -> Result<Comparison, PublishError> {
+    let (old_snapshot, new_snapshot) = (old.snapshot(0)?, new.snapshot(0)?);
     let mut files = 0;
-    let mut pending = vec![(Vec::new(), before.root(), after.root())];
+    let mut pending = vec![(Vec::new(), old_snapshot.root(), new_snapshot.root())];
     while let Some((path, old_node, new_node)) = pending.pop() {
-        let (old_dir, new_dir) = (
-            before.directory(&old_node).await?,
-            after.directory(&new_node).await?,
-        );
+        let old_dir = old_snapshot.directory(&old_node).await?;
+        let new_dir = new_snapshot.directory(&new_node).await?;
         if old_dir.entries().len() != new_dir.entries().len() {
-            return Err(differs(&path));
+            return Err(PublishError::differs(&path));
         }
-        let mut below = Vec::new();
+        let mut children = Vec::new();
         for (at, entry) in old_dir.entries().iter().enumerate() {
-            let path = super::git::join(&path, &entry.name);
-            let old_child = before.entry(&old_node, &old_dir, at);
-            let new_child = after.entry(&new_node, &new_dir, at);
-            let same = new_dir.entries()[at].name == entry.name
+            let path = join(&path, &entry.name);
+            let old_child = old_snapshot.entry(&old_node, &old_dir, at);
+            let new_child = new_snapshot.entry(&new_node, &new_dir, at);
+            let same_entry = new_dir.entries()[at].name == entry.name
                 && old_child.kind == new_child.kind
                 && (entry.kind == Kind::Directory || old_child.size == new_child.size);
-            if !same {
-                return Err(differs(&path));
-            }
-            match entry.kind {
-                Kind::Directory => below.push((path, old_child, new_child)),
-                Kind::File { .. } => {
-                    if !same_bytes((&before, &old_child), (&after, &new_child)).await? {
-                        return Err(differs(&path));
+            let same = same_entry
+                && match entry.kind {
+                    Kind::File { .. } => {
+                        files += 1;
+                        same_bytes((&old_snapshot, &old_child), (&new_snapshot, &new_child)).await?
                     }
-                    files += 1;
-                }
-                Kind::Symlink if before.target(&old_child)? != after.target(&new_child)? => {
-                    return Err(differs(&path));
-                }
-                Kind::Symlink | Kind::Submodule => {}
+                    Kind::Symlink => {
+                        old_snapshot.target(&old_child)? == new_snapshot.target(&new_child)?
+                    }
+                    Kind::Directory | Kind::Submodule => true,
+                };
+            if !same {
+                return Err(PublishError::differs(&path));
+            }
+            if entry.kind == Kind::Directory {
+                children.push((path, old_child, new_child));
             }
         }
-        pending.extend(below.into_iter().rev());
+        pending.extend(children.into_iter().rev());
     }
-    Ok(Compared {
+    Ok(Comparison {
         files,
         // The head took one request that the cache has not counted.
         requests: new.loader().cache().stats().fetches + 1,
@@ -70,21 +70,17 @@ pub async fn compare(old: &Repository, new: &Repository) -> Result<Compared, Pub
 }
 
 async fn same_bytes(
-    (before, old): (&Snapshot, &Node),
-    (after, new): (&Snapshot, &Node),
+    (old_snapshot, old): (&Snapshot, &Node),
+    (new_snapshot, new): (&Snapshot, &Node),
 ) -> Result<bool, PublishError> {
     let mut at = 0;
     while at < old.size {
-        let part = ByteRange::new(at, PART.min(old.size - at));
-        let one = before.read(old, part, NEIGHBOURS).await?;
-        if one != after.read(new, part, NEIGHBOURS).await? {
+        let part = ByteRange::new(at, COMPARED_BYTES.min(old.size - at));
+        let bytes = old_snapshot.read(old, part, NEIGHBOURS).await?;
+        if bytes != new_snapshot.read(new, part, NEIGHBOURS).await? {
             return Ok(false);
         }
         at = part.end();
     }
     Ok(true)
-}
-
-fn differs(path: &[u8]) -> PublishError {
-    PublishError::Differs(String::from_utf8_lossy(path).into_owned())
 }

@@ -1,437 +1,349 @@
-//! Reading and chunking of files on all cores; stores the pieces in tree order.
+//! Reading and chunking of files on all cores; stores the chunks in tree order.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use fastcdc::v2020::{FastCDC, StreamCDC};
 use rayon::prelude::*;
 
-use super::compress::{Compression, Manner};
-use super::delta::Before;
-use super::known::Known;
-use super::objects;
+use super::chunk_writer::{ChunkWriter, RawChunk};
+use super::chunking::{split, split_stream};
+use super::compress::{Compression, FileCodec};
+use super::delta::PreviousVersions;
+use super::error::PublishError;
+use super::file_reader::{FileRead, max_whole, read};
+use super::options::Progress;
 use super::packs::Packs;
-use super::pieces::{Piece, Storing};
-use super::plan::{ContentPlan, FileJob, FilePlace, FileSource, Plan};
-use super::source::{self, Skip};
-use super::tier::{self, Facts};
-use super::{Progress, PublishError};
+use super::plan::{ContentPlan, EntryIndex, FileJob, FileSource, Plan};
+use super::previous_publish::PreviousPublish;
+use super::source::Skip;
+use super::tier::{self, TierFacts};
 use crate::config::Tiers;
 use crate::repo::Tier;
-use walgit_format::chunk::{ChunkHash, MAX_DATA_CHUNK};
+use walgit_format::chunk::ChunkHash;
 
-/// Approximate maximum size of files that are stored inline in their directory
-/// ([`super::tier`]).
-pub(super) const INLINE: usize = 256;
-/// Bounds of content-defined chunking: an insertion does not move later cuts.
-const MIN_CUT: usize = 64 << 10;
-const AVERAGE_CUT: usize = 256 << 10;
-const MAX_CUT: usize = MAX_DATA_CHUNK as usize;
-/// Larger files are streamed, unless they may become separate blobs, which must fit in
-/// memory as a whole.
-const WHOLE: u64 = 8 << 20;
-/// Maximum size of a file that is read whole for a separate blob.
-const WHOLE_BLOB: u64 = 64 << 20;
 /// Bytes to read before processing a batch.
-const BATCH: u64 = 16 << 20;
+const BATCH_BYTES: u64 = 16 << 20;
 
 /// Inputs of the tier decision besides the files.
-struct Layout<'a> {
+struct TierInputs<'a> {
     /// Maximum blob size, in bytes.
-    limit: u64,
+    max_blob: u64,
     /// Total bytes of all files to read.
     total: u64,
     tiers: &'a Tiers,
 }
 
-impl Layout<'_> {
-    fn tier(&self, size: u64, manner: &Manner<'_>) -> Tier {
-        let bounds = (self.limit, Some(self.total));
-        let facts = Facts::published(size, manner.found(), bounds, self.tiers);
+impl TierInputs<'_> {
+    fn tier(&self, size: u64, codec: &FileCodec<'_>) -> Tier {
+        let class = (codec.class, codec.compressible);
+        let bounds = (self.max_blob, Some(self.total));
+        let facts = TierFacts::published(size, class, bounds, self.tiers);
         tier::choose(&facts, &self.tiers.weights).tier
     }
 }
 
-/// Form of a file that was read whole.
-enum Cut<'a> {
+/// A file that was read whole, in the form of its tier.
+enum ChunkedFile<'a> {
     Inline(Vec<u8>),
-    Pieces(Vec<Piece<'a>>),
-    Plain(Bytes, Vec<(ChunkHash, u32)>),
+    Chunks(Vec<RawChunk<'a>>),
+    /// A separate blob, with the hashes and lengths of its chunks.
+    Separate(Bytes, Vec<(ChunkHash, u32)>),
 }
 
-/// Reads every file of the plan and places its chunks; returns the bytes read.
-pub(super) fn fill(
+/// Reads every file of the plan and stores its chunks; returns the bytes read.
+pub(super) fn store(
     plan: &mut Plan,
     packs: &mut Packs,
-    known: &Known,
-    how: &Compression,
+    previous: &PreviousPublish,
+    compression: &Compression,
     tiers: &Tiers,
     progress: &dyn Progress,
 ) -> Result<u64, PublishError> {
-    let before = Before::of(plan, known);
+    let versions = PreviousVersions::of(plan, previous);
     let files = std::mem::take(&mut plan.files);
     let total = files.iter().map(|file| file.size).sum();
     progress.total(files.len() as u64, total);
-    let limit = packs.limit();
-    let layout = Layout {
-        limit,
+    let max_blob = packs.limit();
+    let inputs = TierInputs {
+        max_blob,
         total,
         tiers,
     };
-    let mut storing = Storing::new(packs, known);
+    let mut writer = ChunkWriter::new(packs);
     let mut bytes_read = 0;
     let mut rest = &files[..];
     while let Some(first) = rest.first() {
-        if first.is_streamed(limit) {
-            bytes_read += streamed(plan, first, &mut storing, how, progress)?;
+        if first.is_streamed(max_blob) {
+            bytes_read += store_streamed(plan, first, &mut writer, compression, progress)?;
             rest = &rest[1..];
             continue;
         }
-        let count = batch_len(rest, limit);
-        let (batch, later) = rest.split_at(count);
-        let fetched = match &plan.remote {
-            Some(remote) => remote.fetch(batch)?,
-            None => vec![None; batch.len()],
-        };
-        let packs = &*storing.packs;
-        let outcomes: Vec<Outcome<'_>> = batch
-            .par_iter()
-            .zip(fetched)
-            .map_init(
-                || {
-                    plan.git
-                        .as_ref()
-                        .map(gix::ThreadSafeRepository::to_thread_local)
-                },
-                |git, (job, fetched)| {
-                    let raw = match fetched {
-                        Some(fetched) => Fetched::Content(fetched),
-                        None => read(job, git.as_ref(), most(limit))?,
-                    };
-                    let raw = match raw {
-                        Fetched::Content(raw) => raw,
-                        Fetched::TooLong => return Ok(Outcome::TooLong),
-                        Fetched::Skipped(skip) => return Ok(Outcome::Skipped(skip)),
-                    };
-                    let manner = how.manner(plan.name(job), &raw);
-                    let size = raw.len() as u64;
-                    Ok(Outcome::Cut(size, cut(&raw, packs, known, manner, &layout)))
-                },
-            )
-            .collect::<Result<_, PublishError>>()?;
-        let (mut jobs, mut sizes, mut cuts) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut grown, mut skipped) = (Vec::new(), Vec::new());
-        for (job, outcome) in batch.iter().zip(outcomes) {
-            match outcome {
-                Outcome::Cut(size, cut) => {
-                    jobs.push(job);
-                    sizes.push(size);
-                    cuts.push(cut);
-                }
-                Outcome::TooLong => grown.push(job),
-                Outcome::Skipped(skip) => skipped.push((job, skip)),
+        let (batch, later) = rest.split_at(batch_len(rest, max_blob));
+        let chunked = chunk_batch(plan, batch, writer.packs, compression, &inputs)?;
+        let (mut done, mut too_long, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+        for (job, file) in batch.iter().zip(chunked) {
+            match file {
+                FileRead::Content((size, file)) => done.push((job, size, file)),
+                FileRead::TooLong => too_long.push(job),
+                FileRead::Skipped(skip) => skipped.push((job, skip)),
             }
         }
-        let contents = place(&jobs, cuts, &mut storing, &before)?;
-        for ((job, size), content) in jobs.into_iter().zip(sizes).zip(contents) {
-            plan.set(job, size, content);
+        set_versions(&mut done, previous, &versions);
+        for (job, size, content) in store_batch(done, &mut writer)? {
+            plan.set_content(job, size, content);
             bytes_read += size;
             progress.read(1, size);
         }
-        for job in grown {
-            bytes_read += streamed(plan, job, &mut storing, how, progress)?;
+        for job in too_long {
+            bytes_read += store_streamed(plan, job, &mut writer, compression, progress)?;
         }
         for (job, skip) in skipped {
             plan.drop_file(job, skip)?;
         }
         rest = later;
     }
-    for ((directory, entry), (of, number)) in std::mem::take(&mut plan.copies) {
-        let content = plan.directories[directory].entries[entry].content.clone();
-        plan.directories[of].entries[number].content = content;
+    for (original, copy) in std::mem::take(&mut plan.copies) {
+        plan.entry_mut(copy).content = plan.entry(original).content.clone();
     }
-    plan.take_out_dropped();
+    plan.remove_dropped();
     Ok(bytes_read)
 }
 
-/// Result for a file of a batch.
-enum Outcome<'a> {
-    Cut(u64, Cut<'a>),
-    /// Grew so much that it has to be streamed.
-    TooLong,
-    Skipped(Skip),
+/// Number of the next files that form a batch.
+fn batch_len(files: &[FileJob], max_blob: u64) -> usize {
+    let mut bytes = 0;
+    let fits = files.iter().take_while(|job| {
+        let first = bytes == 0;
+        bytes += job.size.max(1);
+        first || (bytes <= BATCH_BYTES && !job.is_streamed(max_blob))
+    });
+    fits.count()
 }
 
-/// Result of reading a file.
-enum Fetched {
-    Content(Bytes),
-    TooLong,
-    Skipped(Skip),
+/// Reads and chunks a batch of files on all cores; also returns their sizes.
+fn chunk_batch<'a>(
+    plan: &Plan,
+    batch: &[FileJob],
+    packs: &Packs,
+    compression: &'a Compression,
+    inputs: &TierInputs<'_>,
+) -> Result<Vec<FileRead<(u64, ChunkedFile<'a>)>>, PublishError> {
+    let fetched = match &plan.foreign {
+        Some(foreign) => foreign.fetch(batch.iter().map(|job| job.source.blob()))?,
+        None => vec![None; batch.len()],
+    };
+    let git = || (plan.git.as_ref()).map(gix::ThreadSafeRepository::to_thread_local);
+    (batch.par_iter().zip(fetched))
+        .map_init(git, |git, (job, fetched)| {
+            let read = match fetched {
+                Some(fetched) => FileRead::Content(fetched),
+                None => read(job, git.as_ref(), max_whole(inputs.max_blob))?,
+            };
+            Ok(match read {
+                FileRead::Content(raw) => {
+                    let codec = compression.file_codec(&plan.entry(job.entry).name, &raw);
+                    FileRead::Content((raw.len() as u64, chunk(&raw, packs, codec, inputs)))
+                }
+                FileRead::TooLong => FileRead::TooLong,
+                FileRead::Skipped(skip) => FileRead::Skipped(skip),
+            })
+        })
+        .collect()
 }
 
-/// Maximum size of a file that is read whole, for blobs of at most `limit` bytes.
-fn most(limit: u64) -> u64 {
-    WHOLE.max(limit.min(WHOLE_BLOB))
+/// Chunks a file in memory.
+fn chunk<'a>(
+    raw: &Bytes,
+    packs: &Packs,
+    codec: FileCodec<'a>,
+    inputs: &TierInputs<'_>,
+) -> ChunkedFile<'a> {
+    let tier = inputs.tier(raw.len() as u64, &codec);
+    if tier == Tier::Inline {
+        return ChunkedFile::Inline(raw.to_vec());
+    }
+    let chunks = split(raw);
+    if tier == Tier::Walrus {
+        let hashes: Vec<_> = (chunks.par_iter())
+            .map(|chunk| (ChunkHash::of(chunk), chunk.len() as u32))
+            .collect();
+        // If all chunks are stored in any form, no separate blob is needed.
+        if hashes.iter().any(|(hash, _)| packs.find(hash).is_none()) {
+            return ChunkedFile::Separate(raw.clone(), hashes);
+        }
+    }
+    let chunks = chunks.into_iter().map(|chunk| {
+        // A retained chunk must not keep its entire file in memory.
+        let own = if chunk.len() == raw.len() {
+            chunk
+        } else {
+            Bytes::copy_from_slice(&chunk)
+        };
+        RawChunk::new(own, codec, packs)
+    });
+    ChunkedFile::Chunks(chunks.collect())
 }
 
-/// Places the cuts of a batch of files, in order.
-fn place(
-    batch: &[&FileJob],
-    mut cuts: Vec<Cut<'_>>,
-    storing: &mut Storing<'_>,
-    before: &Before,
-) -> Result<Vec<ContentPlan>, PublishError> {
-    // Files of several pieces share unchanged pieces with their versions instead.
-    let mut alone: HashMap<FilePlace, &mut Piece<'_>> = (batch.iter().zip(&mut cuts))
-        .filter_map(|(job, cut)| match cut {
-            Cut::Pieces(pieces) => match &mut pieces[..] {
-                [piece] if piece.wants_a_base() => Some((job.place(), piece)),
+/// Sets the previous versions of files of a single chunk. Files of several chunks share
+/// unchanged chunks with their versions instead.
+fn set_versions(
+    files: &mut [(&FileJob, u64, ChunkedFile<'_>)],
+    previous: &PreviousPublish,
+    versions: &PreviousVersions,
+) {
+    let mut single: HashMap<EntryIndex, &mut RawChunk<'_>> = (files.iter_mut())
+        .filter_map(|(job, _, file)| match file {
+            ChunkedFile::Chunks(chunks) => match &mut chunks[..] {
+                [chunk] if chunk.wants_base() => Some((job.entry, chunk)),
                 _ => None,
             },
             _ => None,
         })
         .collect();
-    let wanted: Vec<FilePlace> = alone.keys().copied().collect();
-    for (file, base) in before.fetch(storing.known, &wanted) {
-        if let Some(piece) = alone.get_mut(&file) {
-            piece.set_before(base);
+    let wanted: Vec<EntryIndex> = single.keys().copied().collect();
+    for (file, base) in versions.fetch(previous, &wanted) {
+        if let Some(chunk) = single.get_mut(&file) {
+            chunk.version = Some(base);
         }
     }
-    let mut counts = Vec::with_capacity(cuts.len());
-    let mut pieces = Vec::new();
-    let mut contents: Vec<Option<ContentPlan>> = Vec::with_capacity(cuts.len());
-    for cut in cuts {
-        let (count, content) = match cut {
-            Cut::Pieces(of_file) => {
+}
+
+/// Stores a batch of files, in order.
+fn store_batch<'j>(
+    files: Vec<(&'j FileJob, u64, ChunkedFile<'_>)>,
+    writer: &mut ChunkWriter<'_>,
+) -> Result<Vec<(&'j FileJob, u64, ContentPlan)>, PublishError> {
+    let mut chunks = Vec::new();
+    let mut contents = Vec::with_capacity(files.len());
+    for (job, size, file) in files {
+        // The number of chunks, or the content if it is stored already.
+        let content = match file {
+            ChunkedFile::Chunks(of_file) => {
                 let count = of_file.len();
-                pieces.extend(of_file);
-                (count, None)
+                chunks.extend(of_file);
+                Err(count)
             }
-            Cut::Inline(bytes) if bytes.is_empty() => (0, Some(ContentPlan::Chunks(Vec::new()))),
-            Cut::Inline(bytes) => (0, Some(ContentPlan::Inline(bytes))),
-            Cut::Plain(body, cuts) => {
-                let chunks = storing.packs.add_plain(body, &cuts)?;
-                (0, Some(ContentPlan::Chunks(chunks)))
+            ChunkedFile::Inline(bytes) if bytes.is_empty() => Ok(ContentPlan::Chunks(Vec::new())),
+            ChunkedFile::Inline(bytes) => Ok(ContentPlan::Inline(bytes)),
+            ChunkedFile::Separate(body, hashes) => {
+                Ok(ContentPlan::Chunks(writer.packs.add_plain(body, &hashes)?))
             }
         };
-        counts.push(count);
-        contents.push(content);
+        contents.push((job, size, content));
     }
-    let mut placed = storing.store(pieces)?.into_iter();
-    let contents = contents.into_iter().zip(counts);
-    Ok(contents
-        .map(|(content, count)| {
-            let pieces = || ContentPlan::Chunks(placed.by_ref().take(count).collect());
-            content.unwrap_or_else(pieces)
-        })
-        .collect())
-}
-
-/// Number of the next files that form a batch.
-fn batch_len(files: &[FileJob], limit: u64) -> usize {
-    let mut bytes = 0;
-    let fits = files.iter().take_while(|job| {
-        let first = bytes == 0;
-        bytes += job.size.max(1);
-        first || (bytes <= BATCH && !job.is_streamed(limit))
+    let mut stored = writer.store(chunks)?.into_iter();
+    let contents = contents.into_iter().map(|(job, size, content)| {
+        let chunks = |count| ContentPlan::Chunks(stored.by_ref().take(count).collect());
+        (job, size, content.unwrap_or_else(chunks))
     });
-    fits.count()
+    Ok(contents.collect())
 }
 
-impl FileJob {
-    /// Whether the file is streamed, for blobs of at most `limit` bytes.
-    fn is_streamed(&self, limit: u64) -> bool {
-        match self.source {
-            FileSource::Folder(_) => self.size > most(limit),
-            FileSource::Blob(_) => self.size > WHOLE,
-            FileSource::Git(_) | FileSource::Bytes(_) => false,
-        }
-    }
-}
-
-/// Reads a file whole; from a folder, at most `most` bytes.
-fn read(job: &FileJob, git: Option<&gix::Repository>, most: u64) -> Result<Fetched, PublishError> {
-    match (&job.source, git) {
-        (FileSource::Folder(file), _) => Ok(match file.read(most) {
-            Ok(source::Content::Whole(raw)) => Fetched::Content(raw),
-            Ok(source::Content::TooLong) => Fetched::TooLong,
-            Err(skip) => Fetched::Skipped(skip),
-        }),
-        (FileSource::Git(id), Some(git)) => {
-            let raw = objects::read_as(git, *id, gix::objs::Kind::Blob)?;
-            Ok(Fetched::Content(raw.into()))
-        }
-        (FileSource::Bytes(bytes), _) => Ok(Fetched::Content(bytes.clone())),
-        (FileSource::Git(_), None) | (FileSource::Blob(_), _) => Err(PublishError::Internal(
-            "a file has no source to read it from",
-        )),
-    }
-}
-
-/// Splits content in memory into pieces: one, or content-defined ones.
-pub(super) fn pieces(raw: &Bytes) -> Vec<Bytes> {
-    match raw.len() <= MAX_CUT {
-        true => vec![raw.clone()],
-        false => FastCDC::new(raw, MIN_CUT, AVERAGE_CUT, MAX_CUT)
-            .map(|piece| raw.slice(piece.offset..piece.offset + piece.length))
-            .collect(),
-    }
-}
-
-/// Cuts a file in memory.
-fn cut<'a>(
-    raw: &Bytes,
-    packs: &Packs,
-    known: &Known,
-    manner: Manner<'a>,
-    layout: &Layout<'_>,
-) -> Cut<'a> {
-    let tier = layout.tier(raw.len() as u64, &manner);
-    if tier == Tier::Inline {
-        return Cut::Inline(raw.to_vec());
-    }
-    let pieces = pieces(raw);
-    if tier == Tier::Walrus {
-        let cuts: Vec<_> = (pieces.par_iter())
-            .map(|piece| (ChunkHash::of(piece), piece.len() as u32))
-            .collect();
-        // If all chunks are stored in any form, no separate blob is needed.
-        if cuts
-            .iter()
-            .any(|(hash, _)| packs.find(hash, known).is_none())
-        {
-            return Cut::Plain(raw.clone(), cuts);
-        }
-    }
-    // A retained piece must not keep its entire file in memory.
-    let own = |piece: Bytes| match piece.len() == raw.len() {
-        true => piece,
-        false => Bytes::copy_from_slice(&piece),
-    };
-    let pieces = pieces.into_iter().map(own);
-    Cut::Pieces(
-        pieces
-            .map(|piece| Piece::new(piece, manner, packs, known))
-            .collect(),
-    )
-}
-
-/// Reason for skipping a large file, or for failing the publish.
-enum Stopped {
+/// Reason for not storing a streamed file.
+enum StreamError {
     Skipped(Skip),
     Failed(PublishError),
 }
 
-impl From<Skip> for Stopped {
+impl From<Skip> for StreamError {
     fn from(skip: Skip) -> Self {
-        Stopped::Skipped(skip)
+        StreamError::Skipped(skip)
+    }
+}
+
+impl From<PublishError> for StreamError {
+    fn from(error: PublishError) -> Self {
+        StreamError::Failed(error)
     }
 }
 
 /// Streams a large file; returns the bytes read.
-fn streamed(
+fn store_streamed(
     plan: &mut Plan,
     job: &FileJob,
-    storing: &mut Storing<'_>,
-    how: &Compression,
+    writer: &mut ChunkWriter<'_>,
+    compression: &Compression,
     progress: &dyn Progress,
 ) -> Result<u64, PublishError> {
-    let manner = |content: &Bytes| how.manner(plan.name(job), content);
-    let done = match (&job.source, &plan.remote) {
+    let name = plan.entry(job.entry).name.clone();
+    let codec = |content: &Bytes| compression.file_codec(&name, content);
+    let done = match (&job.source, &plan.foreign) {
         (FileSource::Folder(file), _) => file.stream(|input, _| {
-            let (size, content) = match stream(input, &mut *storing, manner, progress) {
-                Ok(done) => done,
-                Err(StreamError::Read(error)) => return Err(Skip::from(error).into()),
-                Err(StreamError::Store(error)) => return Err(Stopped::Failed(error)),
-            };
+            let skip = |error| StreamError::Skipped(Skip::from(error));
+            let (size, content) = stream(input, writer, codec, progress, skip)?;
             Ok((size, (size, content)))
         }),
-        (FileSource::Blob(whole), Some(remote)) => {
-            let input = Box::new(remote.reader(whole));
-            match stream(input, &mut *storing, manner, progress) {
-                Ok(done) if done.0 == job.size => Ok(done),
-                Ok(_) => Err(Stopped::Failed(PublishError::Changed(job.source.path()))),
-                Err(StreamError::Read(source)) => {
-                    let path = job.source.path();
-                    Err(Stopped::Failed(PublishError::Read { path, source }))
+        (FileSource::Blob(whole), Some(foreign)) => {
+            let input = foreign.reader(whole);
+            let unreadable = PublishError::read(&job.source.path());
+            match stream(input, writer, codec, progress, unreadable) {
+                Ok((size, _)) if size != job.size => {
+                    Err(PublishError::Changed(job.source.path()).into())
                 }
-                Err(StreamError::Store(error)) => Err(Stopped::Failed(error)),
+                done => done.map_err(Into::into),
             }
         }
-        _ => {
-            let why = "a large file has no source to read it from";
-            Err(Stopped::Failed(PublishError::Internal(why)))
-        }
+        _ => Err(PublishError::Internal("a large file has no source to read from").into()),
     };
     progress.read(1, 0);
     match done {
         Ok((size, content)) => {
-            plan.set(job, size, content);
+            plan.set_content(job, size, content);
             Ok(size)
         }
-        Err(Stopped::Skipped(skip)) => {
-            plan.drop_file(job, skip)?;
-            Ok(0)
-        }
-        Err(Stopped::Failed(error)) => Err(error),
+        Err(StreamError::Skipped(skip)) => plan.drop_file(job, skip).map(|()| 0),
+        Err(StreamError::Failed(error)) => Err(error),
     }
 }
 
-/// Reason for an incomplete cut of a file.
-enum StreamError {
-    Read(io::Error),
-    Store(PublishError),
-}
-
-/// The system error of a read.
-fn read_error(error: fastcdc::v2020::Error) -> io::Error {
-    match error {
-        fastcdc::v2020::Error::IoError(error) => error,
-        other => io::Error::other(other.to_string()),
-    }
-}
-
-/// Cuts a large file while reading it, with one batch of pieces in memory at a time;
-/// returns its size.
-fn stream<'a>(
-    input: Box<dyn Read>,
-    storing: &mut Storing<'_>,
-    manner: impl Fn(&Bytes) -> Manner<'a>,
+/// Chunks and stores a large file while reading it, with one batch of chunks in memory at
+/// a time; returns its size.
+fn stream<'a, E: From<PublishError>>(
+    input: impl Read,
+    writer: &mut ChunkWriter<'_>,
+    codec: impl Fn(&Bytes) -> FileCodec<'a>,
     progress: &dyn Progress,
-) -> Result<(u64, ContentPlan), StreamError> {
-    let mut cutter = StreamCDC::new(input, MIN_CUT, AVERAGE_CUT, MAX_CUT);
-    let mut chunks = Vec::new();
+    read_failed: impl Fn(io::Error) -> E,
+) -> Result<(u64, ContentPlan), E> {
+    let mut input = split_stream(input);
+    let mut stored = Vec::new();
     let mut size = 0;
     loop {
-        let mut pieces: Vec<Bytes> = Vec::new();
+        let mut batch: Vec<Bytes> = Vec::new();
         let mut bytes = 0;
-        for piece in cutter.by_ref() {
-            let piece = piece.map_err(|error| StreamError::Read(read_error(error)))?;
-            bytes += piece.length as u64;
-            pieces.push(piece.data.into());
-            if bytes >= BATCH {
-                break;
-            }
+        while bytes < BATCH_BYTES
+            && let Some(chunk) = input.next()
+        {
+            let chunk = chunk.map_err(&read_failed)?;
+            bytes += chunk.len() as u64;
+            batch.push(chunk);
         }
-        let Some(first) = pieces.first() else {
-            break;
+        let Some(first) = batch.first() else {
+            return Ok((size, ContentPlan::Chunks(stored)));
         };
         // Decide per batch: disk images contain zeros in one part, noise in another.
-        let manner = manner(first);
-        let (packs, known) = (&*storing.packs, storing.known);
-        let pieces: Vec<Piece<'_>> = (pieces.into_par_iter())
-            .map(|piece| Piece::new(piece, manner, packs, known))
+        let codec = codec(first);
+        let packs = &*writer.packs;
+        let chunks: Vec<RawChunk<'_>> = (batch.into_par_iter())
+            .map(|chunk| RawChunk::new(chunk, codec, packs))
             .collect();
-        chunks.extend(storing.store(pieces).map_err(StreamError::Store)?);
+        stored.extend(writer.store(chunks)?);
         size += bytes;
         progress.read(0, bytes);
     }
-    Ok((size, ContentPlan::Chunks(chunks)))
 }
 
 impl FileSource {
+    /// The blob that contains exactly the file.
+    fn blob(&self) -> Option<&walgit_format::chunk::WholeBlob> {
+        match self {
+            FileSource::Blob(whole) => Some(whole),
+            _ => None,
+        }
+    }
+
     /// Its designation in messages.
     fn path(&self) -> PathBuf {
         match self {
@@ -443,61 +355,19 @@ impl FileSource {
     }
 }
 
-/// Access to the files of a plan before they are stored.
-pub(super) struct Reading<'a>(&'a Plan);
-
-impl<'a> Reading<'a> {
-    pub(super) fn of(plan: &'a Plan) -> Self {
-        Reading(plan)
-    }
-
-    pub(super) fn jobs(&self) -> &'a [FileJob] {
-        &self.0.files
-    }
-
-    /// The name of a file, without its path.
-    pub(super) fn name(&self, job: &FileJob) -> &'a [u8] {
-        self.0.name(job)
-    }
-
-    /// Per-thread handle for reading.
-    pub(super) fn reader(&self) -> Option<gix::Repository> {
-        let git = self.0.git.as_ref();
-        git.map(gix::ThreadSafeRepository::to_thread_local)
-    }
-
-    pub(super) fn read(
-        &self,
-        job: &FileJob,
-        git: Option<&gix::Repository>,
-    ) -> Result<Option<Bytes>, PublishError> {
-        Ok(match read(job, git, WHOLE)? {
-            Fetched::Content(raw) => Some(raw),
-            // Reported when the file is stored.
-            Fetched::TooLong | Fetched::Skipped(_) => None,
-        })
-    }
-}
-
 impl Plan {
-    fn name(&self, job: &FileJob) -> &[u8] {
-        &self.directories[job.directory].entries[job.entry].name
-    }
-
     /// Skips a file of a folder.
     fn drop_file(&mut self, job: &FileJob, skip: Skip) -> Result<(), PublishError> {
         let FileSource::Folder(file) = &job.source else {
-            return Err(PublishError::Internal(
-                "a file that is no folder's was skipped",
-            ));
+            return Err(PublishError::Internal("a skipped file is not in a folder"));
         };
         self.skip(&file.folder, &file.relative, skip)?;
-        self.dropped.push(job.place());
+        self.dropped.push(job.entry);
         Ok(())
     }
 
-    fn set(&mut self, job: &FileJob, size: u64, content: ContentPlan) {
-        let entry = &mut self.directories[job.directory].entries[job.entry];
+    fn set_content(&mut self, job: &FileJob, size: u64, content: ContentPlan) {
+        let entry = self.entry_mut(job.entry);
         entry.size = size;
         entry.content = content;
     }

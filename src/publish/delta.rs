@@ -12,55 +12,56 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use super::known::Known;
-use super::placed::{self, Placed};
-use super::plan::{FileJob, FilePlace, Plan};
+use super::pending_chunk::{PendingChunk, stored};
+use super::plan::{EntryIndex, FileJob, Plan};
+use super::previous_publish::PreviousPublish;
 use super::sketch::Sketch;
 use walgit_format::chunk::{ChunkHash, ChunkRef};
 
 /// Maximum plain bytes of retained possible bases.
-const REMEMBERED: usize = 32 << 20;
-/// Minimum likeness to try a patch; below, it would not pay.
-const RESEMBLES: f64 = 0.25;
+const MAX_RECENT_BYTES: usize = 32 << 20;
+/// Minimum resemblance to try a patch; below, it would not pay.
+const MIN_RESEMBLANCE: f64 = 0.25;
 /// Maximum size ratio of two files of one name to consider one the moved version of the
 /// other.
-const MOVED: u64 = 2;
-/// Concurrent fetches of versions, and stored bytes per request.
-const AT_ONCE: usize = 32;
-const WINDOW: u64 = 1 << 20;
+const MAX_MOVED_SIZE_RATIO: u64 = 2;
+/// Concurrent fetches of versions.
+const FETCH_CONCURRENCY: usize = 32;
+/// Stored bytes per request.
+const MAX_REQUEST_BYTES: u64 = 1 << 20;
 
 /// A possible base of a patch.
 #[derive(Clone, Debug)]
-pub(super) struct Base {
+pub(super) struct PatchBase {
     pub(super) hash: ChunkHash,
     /// Its plain bytes.
     pub(super) raw: Bytes,
     /// Its location, if an earlier publish stored it.
-    pub(super) placed: Option<Placed>,
+    pub(super) stored: Option<PendingChunk>,
 }
 
-/// Earlier versions of the files of a plan.
-#[derive(Debug, Default)]
-pub(super) struct Before {
-    versions: HashMap<FilePlace, ChunkRef>,
+/// Previous versions of the files of a plan.
+#[derive(Debug)]
+pub(super) struct PreviousVersions {
+    chunks: HashMap<EntryIndex, ChunkRef>,
 }
 
-impl Before {
-    /// Finds earlier files with the same path, or else the same name and a similar size.
-    pub(super) fn of(plan: &Plan, known: &Known) -> Self {
-        let mut versions = HashMap::new();
+impl PreviousVersions {
+    /// Finds previous files with the same path, or else the same name and a similar size.
+    pub(super) fn of(plan: &Plan, previous: &PreviousPublish) -> Self {
+        let mut chunks = HashMap::new();
         let mut moved: HashMap<&[u8], Vec<&FileJob>> = HashMap::new();
         for job in &plan.files {
-            let directory = &plan.directories[job.directory];
-            let name = &directory.entries[job.entry].name[..];
-            match known.file_at(&directory.path, name) {
-                Some(chunk) => _ = versions.insert(job.place(), chunk.clone()),
+            let directory = &plan.directories[job.entry.0];
+            let name = &plan.entry(job.entry).name[..];
+            match previous.file_at(&directory.path, name) {
+                Some(chunk) => _ = chunks.insert(job.entry, chunk.clone()),
                 None => moved.entry(name).or_default().push(job),
             }
         }
         let names: HashSet<&[u8]> = moved.keys().copied().collect();
         let mut named: HashMap<&[u8], Vec<(u64, &ChunkRef)>> = HashMap::new();
-        for (name, size, chunk) in known.files_named(&names) {
+        for (name, size, chunk) in previous.files_named(&names) {
             named.entry(name).or_default().push((size, chunk));
         }
         for (name, jobs) in moved {
@@ -68,65 +69,67 @@ impl Before {
                 let others = named.get(name).into_iter().flatten();
                 let alike = others.filter(|(size, _)| {
                     let (less, more) = (job.size.min(*size), job.size.max(*size));
-                    more <= less.saturating_mul(MOVED)
+                    more <= less.saturating_mul(MAX_MOVED_SIZE_RATIO)
                 });
                 // Deterministic choice.
                 let nearest =
                     alike.min_by_key(|(size, chunk)| (job.size.abs_diff(*size), chunk.hash));
                 if let Some((_, chunk)) = nearest {
-                    versions.insert(job.place(), (*chunk).clone());
+                    chunks.insert(job.entry, (*chunk).clone());
                 }
             }
         }
-        Before { versions }
+        PreviousVersions { chunks }
     }
 
-    /// Fetches the earlier versions of these files concurrently; omits unavailable ones.
-    pub(super) fn fetch(&self, known: &Known, files: &[FilePlace]) -> HashMap<FilePlace, Base> {
-        let Some(previous) = known.previous() else {
-            return HashMap::new();
-        };
-        let wanted = files.iter();
-        let mut wanted: Vec<(FilePlace, &ChunkRef)> = wanted
-            .filter_map(|file| Some((*file, self.versions.get(file)?)))
+    /// Fetches the versions of these files concurrently; omits unavailable ones.
+    pub(super) fn fetch(
+        &self,
+        previous: &PreviousPublish,
+        files: &[EntryIndex],
+    ) -> Vec<(EntryIndex, PatchBase)> {
+        let files = files.iter();
+        let mut wanted: Vec<(EntryIndex, &ChunkRef)> = files
+            .filter_map(|file| Some((*file, self.chunks.get(file)?)))
             .collect();
-        if wanted.is_empty() {
-            return HashMap::new();
-        }
+        let Some(head) = previous.head.as_ref().filter(|_| !wanted.is_empty()) else {
+            return Vec::new();
+        };
         // Coalesce reads of neighbors.
         wanted.sort_unstable_by_key(|(file, chunk)| {
             (chunk.location.blob, chunk.location.offset, *file)
         });
         let table: Vec<ChunkRef> = wanted.iter().map(|(_, chunk)| (*chunk).clone()).collect();
-        let cache = previous.loader().cache();
-        let reads = (0..table.len()).map(|at| cache.get(previous.store(), &table, at, WINDOW));
-        let reads = futures_util::stream::iter(reads).buffered(AT_ONCE);
+        let cache = head.loader().cache();
+        let reads =
+            (0..table.len()).map(|at| cache.get(head.store(), &table, at, MAX_REQUEST_BYTES));
+        let reads = futures_util::stream::iter(reads).buffered(FETCH_CONCURRENCY);
         let read: Vec<_> = tokio::runtime::Handle::current().block_on(reads.collect());
-        (wanted.into_iter().zip(read))
-            .filter_map(|((file, chunk), raw)| {
-                let base = Base {
-                    hash: chunk.hash,
-                    raw: raw.ok()?,
-                    placed: Some(placed::known(chunk)),
-                };
-                Some((file, base))
-            })
-            .collect()
+        let read = wanted.into_iter().zip(read);
+        read.filter_map(|((file, chunk), raw)| {
+            let base = PatchBase {
+                hash: chunk.hash,
+                raw: raw.ok()?,
+                stored: Some(stored(chunk)),
+            };
+            Some((file, base))
+        })
+        .collect()
     }
 }
 
 /// Content recently stored whole, indexed by sketch.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
+pub(super) struct RecentChunks {
     /// Oldest first; the first one has the number `first`.
-    contents: VecDeque<(Base, Sketch)>,
+    contents: VecDeque<(PatchBase, Sketch)>,
     first: usize,
     bytes: usize,
     /// For each feature, the latest content that has it.
     by_feature: HashMap<u32, usize>,
 }
 
-impl Recent {
+impl RecentChunks {
     /// Adds a content, and evicts the oldest ones if necessary.
     pub(super) fn add(&mut self, hash: ChunkHash, raw: Bytes, sketch: Sketch) {
         self.bytes += raw.len();
@@ -134,13 +137,13 @@ impl Recent {
         for feature in sketch.features() {
             self.by_feature.insert(*feature, number);
         }
-        let base = Base {
+        let base = PatchBase {
             hash,
             raw,
-            placed: None,
+            stored: None,
         };
         self.contents.push_back((base, sketch));
-        while self.bytes > REMEMBERED {
+        while self.bytes > MAX_RECENT_BYTES {
             let Some((oldest, sketch)) = self.contents.pop_front() else {
                 break;
             };
@@ -155,19 +158,19 @@ impl Recent {
     }
 
     /// Returns the most similar content, if any is similar.
-    pub(super) fn like(&self, sketch: &Sketch) -> Option<&Base> {
+    pub(super) fn most_similar(&self, sketch: &Sketch) -> Option<&PatchBase> {
         let features = sketch.features().iter();
-        let met: HashSet<usize> = features
+        let candidates: HashSet<usize> = features
             .filter_map(|feature| self.by_feature.get(feature).copied())
             .collect();
-        let met = met.into_iter().filter_map(|number| {
+        let candidates = candidates.into_iter().filter_map(|number| {
             let (base, other) = self.contents.get(number - self.first)?;
             Some((sketch.resemblance(other), number, base))
         });
         // Prefer the latest of equals: it is stored nearest.
-        let best = met.max_by(|(a, m, _), (b, n, _)| a.total_cmp(b).then(m.cmp(n)));
+        let best = candidates.max_by(|(a, m, _), (b, n, _)| a.total_cmp(b).then(m.cmp(n)));
         let (resemblance, _, base) = best?;
-        (resemblance >= RESEMBLES).then_some(base)
+        (resemblance >= MIN_RESEMBLANCE).then_some(base)
     }
 }
 
@@ -185,33 +188,33 @@ mod tests {
         (0..lines).map(line).collect::<String>().into()
     }
 
-    fn add(recent: &mut Recent, raw: &Bytes) -> ChunkHash {
+    fn add(recent: &mut RecentChunks, raw: &Bytes) -> ChunkHash {
         let hash = ChunkHash::of(raw);
         recent.add(hash, raw.clone(), Sketch::of(raw));
         hash
     }
 
     #[test]
-    fn what_resembles_most_is_found_and_what_is_alone_is_not() {
-        let mut recent = Recent::default();
+    fn finds_the_most_similar_content_and_no_dissimilar_one() {
+        let mut recent = RecentChunks::default();
         let one = text(1, 1000);
         let hash = add(&mut recent, &one);
         add(&mut recent, &text(500, 1000));
         let changed: Bytes = [&one[..9000], b"a change", &one[9000..]].concat().into();
-        let found = recent.like(&Sketch::of(&changed)).unwrap();
+        let found = recent.most_similar(&Sketch::of(&changed)).unwrap();
         assert_eq!(found.hash, hash);
         let mut other = vec![0; 30_000];
         blake3::Hasher::new().finalize_xof().fill(&mut other);
-        assert!(recent.like(&Sketch::of(&other)).is_none());
+        assert!(recent.most_similar(&Sketch::of(&other)).is_none());
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_the_oldest_goes_first() {
-        let mut recent = Recent::default();
+    fn evicts_the_oldest_contents_beyond_the_limit() {
+        let mut recent = RecentChunks::default();
         let contents: Vec<Bytes> = (0..40).map(|n| text(n * 1000 + 3, 30_000)).collect();
         for content in &contents {
             add(&mut recent, content);
-            assert!(recent.bytes <= REMEMBERED);
+            assert!(recent.bytes <= MAX_RECENT_BYTES);
         }
         assert!(recent.contents.len() < contents.len());
         let kept: usize = recent.contents.iter().map(|(base, _)| base.raw.len()).sum();
@@ -220,9 +223,9 @@ mod tests {
             .flat_map(|(_, sketch)| sketch.features().to_vec())
             .collect();
         assert!(recent.by_feature.keys().all(|it| features.contains(it)));
-        let last = recent.like(&Sketch::of(&contents[39])).unwrap();
+        let last = recent.most_similar(&Sketch::of(&contents[39])).unwrap();
         assert_eq!(last.hash, ChunkHash::of(&contents[39]));
-        let first = recent.like(&Sketch::of(&contents[0]));
+        let first = recent.most_similar(&Sketch::of(&contents[0]));
         assert!(first.is_none_or(|found| found.hash != ChunkHash::of(&contents[0])));
     }
 }

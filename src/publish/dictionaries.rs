@@ -7,53 +7,55 @@
 
 use rayon::prelude::*;
 
-use super::PublishError;
 use super::analyze::Class;
-use super::compress::Pace;
-use super::content::Reading;
-use super::known::{Known, KnownDictionary};
+use super::effort::Speed;
+use super::error::PublishError;
+use super::file_reader::{FileRead, MAX_IN_MEMORY, read};
 use super::packs::Packs;
-use super::placed::Placed;
+use super::pending_chunk::PendingChunk;
+use super::plan::Plan;
+use super::previous_publish::StoredDictionary;
+use super::tier::USUAL_MAX_INLINE;
 use walgit_format::chunk::{Bases, Codec, Dictionary, Sealed, seal};
 
 /// Maximum size of a chunk for dictionary compression: larger chunks contain enough
 /// repetition themselves.
-pub(super) const DICTIONARY_CHUNK: usize = 128 << 10;
+pub(super) const MAX_DICTIONARY_CHUNK: usize = 128 << 10;
 /// Minimum bytes and files for a separate dictionary of a kind.
-const OWN: (u64, usize) = (1 << 20, 64);
+const MIN_SEPARATE: (u64, usize) = (1 << 20, 64);
 /// Minimum bytes and files for a shared dictionary.
-const SHARED: (u64, usize) = (256 << 10, 32);
+const MIN_SHARED: (u64, usize) = (256 << 10, 32);
 /// Bounds of the dictionary size, and the number of content bytes per dictionary byte.
-const SIZES: (u64, u64) = (16 << 10, 112 << 10);
-const PART: u64 = 32;
+const DICTIONARY_BYTES: (u64, u64) = (16 << 10, 112 << 10);
+const CONTENT_PER_DICTIONARY_BYTE: u64 = 32;
 /// Maximum bytes to sample, of all files and of one.
-const LOOK: u64 = 8 << 20;
-const LOOK_EACH: usize = 32 << 10;
+const MAX_SAMPLED_BYTES: u64 = 8 << 20;
+const MAX_SAMPLE_BYTES: usize = 32 << 10;
 /// Maximum bytes for comparing dictionaries.
-const TRIAL: usize = 512 << 10;
-/// A new dictionary must be better than an old one by this fraction (as a divisor).
-const BETTER: u64 = 8;
+const MAX_TRIAL_BYTES: usize = 512 << 10;
+/// A new dictionary must be better than a stored one by this fraction (as a divisor).
+const MIN_IMPROVEMENT: u64 = 8;
 /// Maximum number of dictionaries of a head; the newest stay.
-const CARRIED: usize = 8;
+const MAX_DICTIONARIES: usize = 8;
 
 /// Kinds of content that share a dictionary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum DictionaryKind {
     Code,
     Text,
     Data,
     Other,
 }
 
-impl Kind {
-    const ALL: [Kind; 4] = [Kind::Code, Kind::Text, Kind::Data, Kind::Other];
+impl DictionaryKind {
+    const ALL: [Self; 4] = [Self::Code, Self::Text, Self::Data, Self::Other];
 
     fn of(class: Class) -> Option<Self> {
         match class {
-            Class::Code(_) => Some(Kind::Code),
-            Class::Text => Some(Kind::Text),
-            Class::Structured(_) => Some(Kind::Data),
-            Class::Binary | Class::Unknown => Some(Kind::Other),
+            Class::Code(_) => Some(DictionaryKind::Code),
+            Class::Text => Some(DictionaryKind::Text),
+            Class::Structured(_) => Some(DictionaryKind::Data),
+            Class::Binary | Class::Unknown => Some(DictionaryKind::Other),
             // These share nothing but their headers.
             Class::Image | Class::Archive => None,
         }
@@ -61,21 +63,21 @@ impl Kind {
 }
 
 /// A placed dictionary, and the kinds that use it.
-pub(super) struct Ready {
-    kinds: Vec<Kind>,
+pub(super) struct PlacedDictionary {
+    kinds: Vec<DictionaryKind>,
     dictionary: Dictionary,
-    placed: Placed,
+    chunk: PendingChunk,
 }
 
-impl Ready {
+impl PlacedDictionary {
     pub(super) fn is_for(&self, class: Class) -> bool {
-        Kind::of(class).is_some_and(|kind| self.kinds.contains(&kind))
+        DictionaryKind::of(class).is_some_and(|kind| self.kinds.contains(&kind))
     }
 
-    pub(super) fn seal(&self, raw: &[u8]) -> (Sealed, Bases<Placed>) {
+    pub(super) fn encode(&self, raw: &[u8]) -> (Sealed, Bases<PendingChunk>) {
         let sealed = self.dictionary.seal(raw);
         let bases = match sealed.codec {
-            Codec::Dictionary => Bases::one(self.placed.clone()),
+            Codec::Dictionary => Bases::one(self.chunk.clone()),
             _ => Bases::NONE,
         };
         (sealed, bases)
@@ -84,28 +86,25 @@ impl Ready {
 
 /// Sampled files, and the totals that they represent.
 #[derive(Default)]
-struct Looked {
+struct SampledFiles {
     samples: Vec<Vec<u8>>,
     bytes: u64,
     files: usize,
 }
 
-impl Looked {
-    fn join(&mut self, other: Looked) {
+impl SampledFiles {
+    fn join(&mut self, other: SampledFiles) {
         self.samples.extend(other.samples);
         self.bytes += other.bytes;
         self.files += other.files;
     }
 
     /// An evenly spaced subset of the samples.
-    fn few(&self) -> Vec<&[u8]> {
+    fn trial(&self) -> Vec<&[u8]> {
         let all: usize = self.samples.iter().map(Vec::len).sum();
-        let step = all.div_ceil(TRIAL).max(1);
-        self.samples
-            .iter()
-            .step_by(step)
-            .map(Vec::as_slice)
-            .collect()
+        let step = all.div_ceil(MAX_TRIAL_BYTES).max(1);
+        let samples = self.samples.iter().step_by(step);
+        samples.map(Vec::as_slice).collect()
     }
 
     fn reaches(&self, (bytes, files): (u64, usize)) -> bool {
@@ -115,126 +114,114 @@ impl Looked {
 
 /// Selects dictionaries for the files to be stored.
 pub(super) fn choose(
-    reading: &Reading<'_>,
-    known: &Known,
+    plan: &Plan,
+    stored: &[StoredDictionary],
     packs: &mut Packs,
-    pace: Pace,
-) -> Result<Vec<Ready>, PublishError> {
-    let small = |size: u64| size > super::content::INLINE as u64 && size <= DICTIONARY_CHUNK as u64;
-    let jobs = reading.jobs().iter().filter(|job| small(job.size));
-    let jobs: Vec<_> = jobs.collect();
+    speed: Speed,
+) -> Result<Vec<PlacedDictionary>, PublishError> {
+    let small = |size: u64| size > USUAL_MAX_INLINE as u64 && size <= MAX_DICTIONARY_CHUNK as u64;
+    let jobs: Vec<_> = plan.files.iter().filter(|job| small(job.size)).collect();
     let bytes: u64 = jobs.iter().map(|job| job.size).sum();
-    let enough = bytes >= SHARED.0 && jobs.len() >= SHARED.1;
-    if jobs.is_empty() || (!enough && known.dictionaries().is_empty()) {
+    let enough = bytes >= MIN_SHARED.0 && jobs.len() >= MIN_SHARED.1;
+    if jobs.is_empty() || (!enough && stored.is_empty()) {
         return Ok(Vec::new());
     }
-    let step = bytes.div_ceil(LOOK).max(1) as usize;
-    let looked: Vec<(Option<Kind>, Vec<u8>)> = (jobs.par_iter().step_by(step))
-        .map_init(
-            || reading.reader(),
-            |git, job| {
-                let Some(raw) = reading.read(job, git.as_ref())? else {
-                    return Ok((None, Vec::new()));
-                };
-                let kind = Kind::of(Class::of(reading.name(job), &raw));
-                Ok((kind, raw[..raw.len().min(LOOK_EACH)].to_vec()))
-            },
-        )
-        .collect::<Result<_, PublishError>>()?;
-    let mut of_kind: [Looked; Kind::ALL.len()] = Default::default();
-    for ((kind, sample), job) in looked.into_iter().zip(jobs.iter().step_by(step)) {
-        if let Some(kind) = kind {
-            let looked = &mut of_kind[kind as usize];
-            looked.samples.push(sample);
-            looked.bytes += job.size * step as u64;
-            looked.files += step;
-        }
-    }
-    let mut shared = (Vec::new(), Looked::default());
-    let mut groups: Vec<(Vec<Kind>, Looked, bool)> = Vec::new();
-    for (kind, looked) in Kind::ALL.into_iter().zip(of_kind) {
-        match looked.reaches(OWN) {
-            true => groups.push((vec![kind], looked, true)),
-            false if looked.files > 0 => {
-                shared.0.push(kind);
-                shared.1.join(looked);
-            }
-            false => {}
-        }
-    }
-    let worth = shared.1.reaches(SHARED);
-    groups.push((shared.0, shared.1, worth));
-    let chosen: Vec<Option<(Vec<Kind>, Chosen)>> = groups
-        .into_par_iter()
-        .map(|(kinds, looked, train)| {
-            let chosen = best(&looked, known.dictionaries(), train, pace)?;
-            Some((kinds, chosen))
+    let step = bytes.div_ceil(MAX_SAMPLED_BYTES).max(1) as usize;
+    let git = || (plan.git.as_ref()).map(gix::ThreadSafeRepository::to_thread_local);
+    let sampled: Vec<Option<(DictionaryKind, Vec<u8>)>> = (jobs.par_iter().step_by(step))
+        .map_init(git, |git, job| {
+            // Others are reported when they are stored.
+            let FileRead::Content(raw) = read(job, git.as_ref(), MAX_IN_MEMORY)? else {
+                return Ok(None);
+            };
+            let kind = DictionaryKind::of(Class::of(&plan.entry(job.entry).name, &raw));
+            Ok(kind.map(|kind| (kind, raw[..raw.len().min(MAX_SAMPLE_BYTES)].to_vec())))
         })
-        .collect();
-    let mut ready = Vec::new();
-    for (kinds, chosen) in chosen.into_iter().flatten() {
-        let placed = match chosen.placed {
-            Some(placed) => placed,
-            None => packs.add_raw(chosen.dictionary.bytes(), pace.with_dictionary(), known)?,
-        };
-        ready.push(Ready {
-            kinds,
-            dictionary: chosen.dictionary,
-            placed,
-        });
+        .collect::<Result<_, PublishError>>()?;
+    let mut of_kind: [SampledFiles; DictionaryKind::ALL.len()] = Default::default();
+    for (sampled, job) in sampled.into_iter().zip(jobs.iter().step_by(step)) {
+        if let Some((kind, sample)) = sampled {
+            let files = &mut of_kind[kind as usize];
+            files.samples.push(sample);
+            files.bytes += job.size * step as u64;
+            files.files += step;
+        }
     }
-    Ok(ready)
+    let mut shared = (Vec::new(), SampledFiles::default());
+    let mut groups: Vec<(Vec<DictionaryKind>, SampledFiles, bool)> = Vec::new();
+    for (kind, files) in DictionaryKind::ALL.into_iter().zip(of_kind) {
+        if files.reaches(MIN_SEPARATE) {
+            groups.push((vec![kind], files, true));
+        } else if files.files > 0 {
+            shared.0.push(kind);
+            shared.1.join(files);
+        }
+    }
+    let train_shared = shared.1.reaches(MIN_SHARED);
+    groups.push((shared.0, shared.1, train_shared));
+    let chosen: Vec<(Vec<DictionaryKind>, Chosen)> = groups
+        .into_par_iter()
+        .filter_map(|(kinds, files, train)| Some((kinds, best(&files, stored, train, speed)?)))
+        .collect();
+    let place = |(kinds, (dictionary, chunk)): (_, Chosen)| {
+        let chunk = match chunk {
+            Some(chunk) => chunk,
+            None => packs.add_raw(dictionary.bytes(), speed.dictionary_level())?,
+        };
+        Ok(PlacedDictionary {
+            kinds,
+            dictionary,
+            chunk,
+        })
+    };
+    chosen.into_iter().map(place).collect()
 }
 
-struct Chosen {
-    dictionary: Dictionary,
-    /// Its location, if it is stored already.
-    placed: Option<Placed>,
-}
+/// A dictionary, and its chunk if it is stored already.
+type Chosen = (Dictionary, Option<PendingChunk>);
 
 /// Selects the best dictionary for the samples: a stored one, a new one, or none.
-fn best(looked: &Looked, old: &[KnownDictionary], train: bool, pace: Pace) -> Option<Chosen> {
-    let few = looked.few();
-    let trial: u64 = few.iter().map(|sample| sample.len() as u64).sum();
-    if trial == 0 {
+fn best(
+    files: &SampledFiles,
+    stored: &[StoredDictionary],
+    train: bool,
+    speed: Speed,
+) -> Option<Chosen> {
+    let trial = files.trial();
+    let trial_bytes: u64 = trial.iter().map(|sample| sample.len() as u64).sum();
+    if trial_bytes == 0 {
         return None;
     }
-    let level = pace.with_dictionary();
-    let plain: u64 = few
-        .iter()
-        .map(|raw| seal(raw, level).bytes.len() as u64)
-        .sum();
-    let with = |dictionary: &Dictionary| -> u64 {
-        few.iter()
-            .map(|raw| dictionary.seal(raw).bytes.len() as u64)
-            .sum()
-    };
+    let level = speed.dictionary_level();
     // Extrapolates from the trial to all files.
-    let all = |bytes: u64| bytes * looked.bytes / trial;
-    let mut least = all(plain);
+    let all = |encode: &dyn Fn(&[u8]) -> Sealed| -> u64 {
+        let bytes: u64 = (trial.iter())
+            .map(|raw| encode(raw).bytes.len() as u64)
+            .sum();
+        bytes * files.bytes / trial_bytes
+    };
+    let mut least = all(&|raw| seal(raw, level));
     let mut chosen = None;
-    for known in old {
+    for known in stored {
         let Some(dictionary) = Dictionary::new(known.bytes.to_vec(), level) else {
             continue;
         };
-        let bytes = all(with(&dictionary));
+        let bytes = all(&|raw| dictionary.seal(raw));
         if bytes < least {
             least = bytes;
-            let placed = Some(known.placed.clone());
-            chosen = Some(Chosen { dictionary, placed });
+            chosen = Some((dictionary, Some(known.chunk.clone())));
         }
     }
     if train {
-        let size = (looked.bytes / PART).clamp(SIZES.0, SIZES.1) as usize;
-        let samples: Vec<&[u8]> = looked.samples.iter().map(Vec::as_slice).collect();
-        let new = Dictionary::train(&samples, size, level);
-        if let Some(dictionary) = new {
-            let itself = seal(dictionary.bytes(), level).bytes.len() as u64;
-            let bytes = all(with(&dictionary)) + itself;
-            let margin = chosen.as_ref().map_or(0, |_| least / BETTER);
+        let (min, max) = DICTIONARY_BYTES;
+        let size = (files.bytes / CONTENT_PER_DICTIONARY_BYTE).clamp(min, max) as usize;
+        let samples: Vec<&[u8]> = files.samples.iter().map(Vec::as_slice).collect();
+        if let Some(dictionary) = Dictionary::train(&samples, size, level) {
+            let own_bytes = seal(dictionary.bytes(), level).bytes.len() as u64;
+            let bytes = all(&|raw| dictionary.seal(raw)) + own_bytes;
+            let margin = chosen.as_ref().map_or(0, |_| least / MIN_IMPROVEMENT);
             if bytes < least - margin {
-                let placed = None;
-                chosen = Some(Chosen { dictionary, placed });
+                chosen = Some((dictionary, None));
             }
         }
     }
@@ -242,15 +229,18 @@ fn best(looked: &Looked, old: &[KnownDictionary], train: bool, pace: Pace) -> Op
 }
 
 /// The dictionaries of the new head: the stored ones and the new ones.
-pub(super) fn carried(ready: &[Ready], known: &Known) -> Vec<Placed> {
-    let old = known.dictionaries().iter().map(|known| &known.placed);
-    let new = ready.iter().map(|ready| &ready.placed);
-    let mut carried: Vec<Placed> = Vec::new();
-    for placed in old.chain(new) {
-        if carried.iter().all(|other| other.hash != placed.hash) {
-            carried.push(placed.clone());
+pub(super) fn attached(
+    used: &[PlacedDictionary],
+    stored: &[StoredDictionary],
+) -> Vec<PendingChunk> {
+    let old = stored.iter().map(|stored| &stored.chunk);
+    let new = used.iter().map(|used| &used.chunk);
+    let mut attached: Vec<PendingChunk> = Vec::new();
+    for chunk in old.chain(new) {
+        if attached.iter().all(|other| other.hash != chunk.hash) {
+            attached.push(chunk.clone());
         }
     }
-    let surplus = carried.len().saturating_sub(CARRIED);
-    carried.split_off(surplus)
+    let surplus = attached.len().saturating_sub(MAX_DICTIONARIES);
+    attached.split_off(surplus)
 }

@@ -6,17 +6,17 @@ use std::path::Path;
 use bytes::Bytes;
 use gix::ObjectId;
 
-use super::PublishError;
-use super::history::{self, CommitFound, History, HistoryDepth, Root};
-use super::known::Known;
-use super::objects::{self, git_id};
+use super::error::PublishError;
+use super::git_objects::{self, blob_len, git_id, malformed_tree};
+use super::history::commits::{self, History, HistoryCommit, HistoryDepth, TaggedObject};
 use super::plan::{
-    CommitPlan, ContentPlan, DirectoryNumber, EntryPlan, FileJob, FileSource, Plan,
-    PlannedDirectory, TreePlan,
+    CommitPlan, ContentPlan, DirectoryIndex, DirectoryPlan, EntryPlan, FileJob, FileSource, Plan,
+    TreePlan, check_entries, join,
 };
+use super::previous_publish::PreviousPublish;
 use walgit_format::Kind;
 use walgit_format::archive::{ArchivedRef, ModeKind, parse_tree};
-use walgit_format::directory::{MAX_TARGET, check_count, check_name};
+use walgit_format::directory::{MAX_TARGET, check_name};
 use walgit_format::git::tag_target;
 use walgit_format::head::{AttachmentKind, Ref, RefKind, check_ref_name};
 
@@ -31,39 +31,37 @@ pub(super) fn plan(
     path: &Path,
     branches: &[String],
     depth: HistoryDepth,
-    known: &Known,
+    previous: &PreviousPublish,
 ) -> Result<Plan, PublishError> {
-    let reader = Reader::open(path)?;
-    let tips = reader.tips(branches)?;
+    let source = GitSource::open(path)?;
+    let tips = source.tips(branches)?;
     let mut plan = Plan {
-        git: Some(reader.repo.clone().into_sync()),
+        git: Some(source.repo.clone().into_sync()),
+        default_branch: tips[0].branch.clone().unwrap_or_default(),
         ..Plan::default()
     };
     let mut heads: Vec<ObjectId> = tips.iter().map(|tip| tip.commit).collect();
     heads.dedup();
-    let commits = history::select(&reader.repo, &heads, depth)?;
-    let chunks = history::in_chunks(&reader.repo, &commits, known.commits())?;
+    let history = commits::select(&source.repo, &heads, depth)?;
+    let chunks = commits::encode_chunks(&source.repo, &history, &previous.commits)?;
     plan.attachments = vec![(AttachmentKind::GitCommits, chunks)];
     if depth != HistoryDepth::None {
-        plan.history = Some(reader.history(&tips, commits, &mut plan.warnings)?);
+        plan.history = Some(source.history(&tips, history, &mut plan.warnings)?);
     }
     let mut trees: HashMap<ObjectId, TreePlan> = HashMap::new();
     for tip in &tips {
-        if let Some(commit) = plan
-            .commits
-            .iter()
-            .position(|c| c.id == git_id(tip.commit).into())
-        {
+        let id = git_id(tip.commit).into();
+        if let Some(commit) = plan.commits.iter().position(|it| it.id == id) {
             plan.refs.extend(tip.as_ref(commit));
             continue;
         }
-        let (commit, tree) = reader.commit(tip.commit)?;
+        let (commit, tree) = source.commit(tip.commit)?;
         // Branches may share a tree. It is planned once; otherwise its root would have
         // two hashes, because a directory records the distances to what is below it.
         let tree = match trees.get(&tree) {
             Some(planned) => planned.clone(),
             None => {
-                let planned = reader.tree(&mut plan, known, tree);
+                let planned = source.tree(&mut plan, previous, tree);
                 let planned = planned.map_err(|error| error.in_commit(tip.commit))?;
                 trees.insert(tree, planned.clone());
                 planned
@@ -72,18 +70,17 @@ pub(super) fn plan(
         plan.refs.extend(tip.as_ref(plan.commits.len()));
         plan.commits.push(CommitPlan { tree, ..commit });
     }
-    plan.default_branch = tips[0].branch.clone().unwrap_or_default();
-    plan.refs.extend(reader.tags(&plan.commits)?);
+    plan.refs.extend(source.tags(&plan.commits)?);
     Ok(plan)
 }
 
 /// A branch and its commit; a detached head has no name.
-pub(super) struct Tip {
+pub(super) struct BranchTip {
     pub(super) branch: Option<Vec<u8>>,
     pub(super) commit: ObjectId,
 }
 
-impl Tip {
+impl BranchTip {
     fn as_ref(&self, commit: usize) -> Option<Ref> {
         self.branch.as_ref().map(|name| Ref {
             kind: RefKind::Branch,
@@ -94,39 +91,32 @@ impl Tip {
 }
 
 /// The target of a tag.
-pub(super) struct Leads {
+pub(super) struct TagTarget {
     /// The annotated tags in between.
     tags: Vec<ObjectId>,
-    pub(super) to: ObjectId,
+    pub(super) id: ObjectId,
     pub(super) kind: gix::objs::Kind,
 }
 
-fn left_out(name: &[u8], why: &str) -> String {
-    format!("{} is left out: {why}", String::from_utf8_lossy(name))
-}
-
 /// A git repository, with its path for messages.
-pub(super) struct Reader {
+pub(super) struct GitSource {
     pub(super) repo: gix::Repository,
     path: std::path::PathBuf,
 }
 
-impl Reader {
+impl GitSource {
     pub(super) fn open(path: &Path) -> Result<Self, PublishError> {
-        Ok(Reader {
-            repo: objects::open(path)?,
+        Ok(GitSource {
+            repo: git_objects::open(path)?,
             path: path.into(),
         })
     }
 
     fn error(&self, why: impl std::fmt::Display) -> PublishError {
-        PublishError::Git {
-            path: self.path.clone(),
-            why: why.to_string(),
-        }
+        PublishError::Git(self.path.clone(), why.to_string())
     }
 
-    pub(super) fn tips(&self, branches: &[String]) -> Result<Vec<Tip>, PublishError> {
+    pub(super) fn tips(&self, branches: &[String]) -> Result<Vec<BranchTip>, PublishError> {
         if branches.is_empty() {
             let head = self.repo.head().map_err(|e| self.error(e))?;
             if head.is_unborn() {
@@ -134,13 +124,13 @@ impl Reader {
             }
             let branch = (head.referent_name()).map(|name| name.shorten().to_vec());
             let commit = self.repo.head_id().map_err(|e| self.error(e))?.detach();
-            return Ok(vec![Tip { branch, commit }]);
+            return Ok(vec![BranchTip { branch, commit }]);
         }
-        let mut tips: Vec<Tip> = Vec::new();
+        let mut tips: Vec<BranchTip> = Vec::new();
         for branch in branches {
             let tip = self.tip(branch)?;
             // Requested twice, or in two spellings.
-            if tips.iter().all(|known| known.branch != tip.branch) {
+            if tips.iter().all(|other| other.branch != tip.branch) {
                 tips.push(tip);
             }
         }
@@ -148,7 +138,7 @@ impl Reader {
     }
 
     /// Finds a branch by name, as `NAME`, `heads/NAME` or `refs/heads/NAME`.
-    fn tip(&self, branch: &str) -> Result<Tip, PublishError> {
+    fn tip(&self, branch: &str) -> Result<BranchTip, PublishError> {
         let spellings = ["refs/heads/", "heads/", ""].map(|prefix| branch.strip_prefix(prefix));
         // A branch literally named `heads/x` takes precedence.
         for name in spellings.into_iter().rev().flatten() {
@@ -156,7 +146,7 @@ impl Reader {
             let found = self.repo.try_find_reference(full.as_str());
             if let Some(mut reference) = found.map_err(|e| self.error(e))? {
                 check_ref_name(name.as_bytes()).map_err(|why| self.error(why))?;
-                return Ok(Tip {
+                return Ok(BranchTip {
                     branch: Some(name.as_bytes().to_vec()),
                     commit: reference.peel_to_id().map_err(|e| self.error(e))?.detach(),
                 });
@@ -164,7 +154,7 @@ impl Reader {
         }
         Err(PublishError::NoBranch {
             branch: branch.into(),
-            known: self.branch_names()?.join(", "),
+            existing: self.branch_names()?.join(", "),
         })
     }
 
@@ -182,10 +172,10 @@ impl Reader {
         let mut tags = Vec::new();
         for (name, id) in self.tag_refs()? {
             // Other tags are reported with the history.
-            let Ok(Some(Leads { to, .. })) = self.follow(id) else {
+            let Ok(Some(target)) = self.peel_tag(id) else {
                 continue;
             };
-            let id = git_id(to).into();
+            let id = git_id(target.id).into();
             let name = name.slice(b"refs/tags/".len()..);
             if let Some(commit) = commits.iter().position(|commit| commit.id == id)
                 && check_ref_name(&name).is_ok()
@@ -210,28 +200,28 @@ impl Reader {
     }
 
     /// Peels annotated tags; `None` if one is malformed.
-    pub(super) fn follow(&self, id: ObjectId) -> Result<Option<Leads>, PublishError> {
-        let (mut tags, mut at) = (Vec::new(), id);
+    pub(super) fn peel_tag(&self, mut id: ObjectId) -> Result<Option<TagTarget>, PublishError> {
+        let mut tags = Vec::new();
         loop {
-            let (kind, raw) = objects::read(&self.repo, at)?;
+            let (kind, raw) = git_objects::read(&self.repo, id)?;
             if kind != gix::objs::Kind::Tag {
-                return Ok(Some(Leads { tags, to: at, kind }));
+                return Ok(Some(TagTarget { tags, id, kind }));
             }
             let Some(target) = tag_target(&raw) else {
                 return Ok(None);
             };
-            tags.push(at);
-            at = objects::object_id(&self.repo, &target)?;
+            tags.push(id);
+            id = git_objects::object_id(&self.repo, &target)?;
         }
     }
 
     fn raw(&self, id: ObjectId, kind: gix::objs::Kind) -> Result<Vec<u8>, PublishError> {
-        objects::read_as(&self.repo, id, kind)
+        git_objects::read_as(&self.repo, id, kind)
     }
 
     /// Returns a commit without its tree, and the ID of the tree.
     fn commit(&self, id: ObjectId) -> Result<(CommitPlan, ObjectId), PublishError> {
-        let commit = objects::commit(&self.repo, id)?;
+        let commit = git_objects::commit(&self.repo, id)?;
         let plan = CommitPlan {
             id: git_id(id).into(),
             tree: TreePlan::New(0),
@@ -240,14 +230,14 @@ impl Reader {
             message: commit.message().to_vec(),
             parents: commit.parents().iter().cloned().map(Into::into).collect(),
         };
-        Ok((plan, objects::object_id(&self.repo, commit.tree())?))
+        Ok((plan, git_objects::object_id(&self.repo, commit.tree())?))
     }
 
     /// Collects the history to archive for these commits, which lead to the tips.
     fn history(
         &self,
-        tips: &[Tip],
-        commits: Vec<CommitFound>,
+        tips: &[BranchTip],
+        commits: Vec<HistoryCommit>,
         warnings: &mut Vec<String>,
     ) -> Result<History, PublishError> {
         let branches = tips.iter().filter_map(|tip| {
@@ -259,38 +249,41 @@ impl Reader {
         });
         let mut refs: Vec<ArchivedRef> = branches.collect();
         let head = refs.first().map(|first| first.name.clone());
-        let here: HashSet<ObjectId> = commits.iter().map(|commit| commit.id).collect();
+        let selected: HashSet<ObjectId> = commits.iter().map(|commit| commit.id).collect();
         let mut seen: HashSet<ObjectId> = HashSet::new();
         let (mut tags, mut roots) = (Vec::new(), Vec::new());
         for (name, id) in self.tag_refs()? {
-            let leads = match self.follow(id) {
-                Ok(Some(leads)) => leads,
-                Ok(None) => {
-                    warnings.push(left_out(&name, "it is malformed"));
-                    continue;
-                }
-                Err(error) => {
-                    warnings.push(left_out(&name, &error.to_string()));
+            let target = match self.peel_tag(id) {
+                Ok(Some(target)) => target,
+                found => {
+                    let why = match found {
+                        Err(error) => error.to_string(),
+                        Ok(_) => "the tag is malformed".into(),
+                    };
+                    let name = String::from_utf8_lossy(&name);
+                    warnings.push(format!("{name} is left out: {why}"));
                     continue;
                 }
             };
-            if leads.kind != gix::objs::Kind::Commit {
-                roots.push(Root {
+            if target.kind != gix::objs::Kind::Commit {
+                roots.push(TaggedObject {
                     reference: id,
-                    id: leads.to,
-                    is_tree: leads.kind == gix::objs::Kind::Tree,
+                    id: target.id,
+                    is_tree: target.kind == gix::objs::Kind::Tree,
                     name: name.clone(),
                 });
-            } else if !here.contains(&leads.to) {
+            } else if !selected.contains(&target.id) {
                 // Belongs to a different branch.
                 continue;
             }
             // Sort by distance to the target.
-            for tag in leads.tags.into_iter().rev() {
-                if seen.insert(tag) {
-                    tags.push(tag);
-                }
-            }
+            tags.extend(
+                target
+                    .tags
+                    .into_iter()
+                    .rev()
+                    .filter(|tag| seen.insert(*tag)),
+            );
             refs.push(ArchivedRef {
                 name,
                 id: git_id(id),
@@ -298,7 +291,7 @@ impl Reader {
         }
         refs.sort();
         refs.dedup();
-        let shallow = history::shallow(&commits);
+        let shallow = commits::shallow(&commits);
         Ok(History {
             commits,
             refs,
@@ -310,31 +303,35 @@ impl Reader {
     }
 
     /// Adds a tree and all its descendants to the plan.
-    fn tree(&self, plan: &mut Plan, known: &Known, id: ObjectId) -> Result<TreePlan, PublishError> {
-        if let Some(tree) = known.tree(&git_id(id)) {
-            return Ok(TreePlan::Known(tree.clone()));
+    fn tree(
+        &self,
+        plan: &mut Plan,
+        previous: &PreviousPublish,
+        id: ObjectId,
+    ) -> Result<TreePlan, PublishError> {
+        if let Some(tree) = previous.trees.get(&git_id(id)) {
+            return Ok(TreePlan::Stored(tree.clone()));
         }
-        let root = self.directory(plan, known, Vec::new(), id)?;
+        let root = self.directory(plan, previous, Vec::new(), id)?;
         let mut pending = vec![root];
-        while let Some(number) = pending.pop() {
-            let mut below = Vec::new();
-            for entry in 0..plan.directories[number].entries.len() {
-                let directory = &plan.directories[number];
-                let found = &directory.entries[entry];
+        while let Some(parent) = pending.pop() {
+            let mut children = Vec::new();
+            for entry in 0..plan.directories[parent].entries.len() {
+                let index = (parent, entry);
+                let planned = plan.entry(index);
                 let (Kind::Directory, ContentPlan::Pending, Some(id)) =
-                    (found.kind, &found.content, &found.git)
+                    (planned.kind, &planned.content, &planned.git)
                 else {
                     continue;
                 };
                 let id = ObjectId::from_bytes_or_panic(&id.0);
-                let path = join(&directory.path, &found.name);
-                let child = self.directory(plan, known, path, id)?;
-                plan.directories[number].entries[entry].content =
-                    ContentPlan::Tree(TreePlan::New(child));
-                below.push(child);
+                let path = plan.path(index);
+                let child = self.directory(plan, previous, path, id)?;
+                plan.entry_mut(index).content = ContentPlan::Tree(TreePlan::New(child));
+                children.push(child);
             }
             // Visit the first subdirectory next, so that packs follow tree order.
-            pending.extend(below.into_iter().rev());
+            pending.extend(children.into_iter().rev());
         }
         Ok(TreePlan::New(root))
     }
@@ -343,31 +340,27 @@ impl Reader {
     fn directory(
         &self,
         plan: &mut Plan,
-        known: &Known,
+        previous: &PreviousPublish,
         path: Vec<u8>,
         id: ObjectId,
-    ) -> Result<DirectoryNumber, PublishError> {
+    ) -> Result<DirectoryIndex, PublishError> {
         let raw = self.raw(id, gix::objs::Kind::Tree)?;
-        let number = plan.directories.len();
         let mut entries = Vec::new();
         let mut canonical = true;
         let mut last: Option<Vec<u8>> = None;
         for entry in parse_tree(&raw, self.repo.object_hash().len_in_bytes()) {
             let found = entry.and_then(|entry| Some((entry, entry.kind()?)));
-            let (entry, kind) =
-                found.ok_or_else(|| self.error(format!("tree {id} is malformed")))?;
+            let (entry, kind) = found.ok_or_else(|| malformed_tree(&self.repo, id))?;
             let at = join(&path, entry.name);
-            check_name(entry.name).map_err(|why| PublishError::Name {
-                path: String::from_utf8_lossy(&at).into_owned(),
-                why,
-            })?;
+            check_name(entry.name)
+                .map_err(|why| PublishError::Name(String::from_utf8_lossy(&at).into(), why))?;
             // Git sorts directories as if their names ended with a slash.
             let slash: &[u8] = if kind == ModeKind::Tree { b"/" } else { b"" };
             let key = [entry.name, slash].concat();
             canonical &= entry.mode == kind.canonical();
             canonical &= last.replace(key.clone()).is_none_or(|last| last < key);
             let child = ObjectId::from_bytes_or_panic(entry.id);
-            entries.push(self.entry(known, &at, kind, entry.name, child)?);
+            entries.push(self.entry(previous, &at, kind, entry.name, child)?);
         }
         check_entries(&path, entries.len())?;
         // Of duplicate names, git checks out the last one.
@@ -378,40 +371,32 @@ impl Reader {
         if entries.len() < all {
             canonical = false;
             plan.warnings.push(format!(
-                "tree {id} at /{} has names twice; the last of each is shown",
+                "tree {id} at /{} has duplicate names; the last of each is shown",
                 String::from_utf8_lossy(&path)
             ));
         }
+        let index = plan.directories.len();
         for (entry, planned) in entries.iter().enumerate() {
             if let (Kind::File { .. }, ContentPlan::Pending, Some(id)) =
                 (planned.kind, &planned.content, &planned.git)
             {
                 plan.files.push(FileJob {
                     source: FileSource::Git(ObjectId::from_bytes_or_panic(&id.0)),
-                    directory: number,
-                    entry,
+                    entry: (index, entry),
                     size: planned.size,
                 });
             }
         }
-        plan.directories.push(PlannedDirectory {
-            path,
-            entries,
-            git: Some((
-                git_id(id),
-                match canonical {
-                    true => Bytes::new(),
-                    false => raw.into(),
-                },
-            )),
-            same_as: None,
-        });
-        Ok(number)
+        let raw_tree = if canonical { Bytes::new() } else { raw.into() };
+        Ok(plan.push(DirectoryPlan {
+            git: Some((git_id(id), raw_tree)),
+            ..DirectoryPlan::new(path, entries)
+        }))
     }
 
     fn entry(
         &self,
-        known: &Known,
+        previous: &PreviousPublish,
         at: &[u8],
         kind: ModeKind,
         name: &[u8],
@@ -420,16 +405,9 @@ impl Reader {
         let git = git_id(id);
         let (kind, size, content) = match kind {
             ModeKind::File { executable } => {
-                let (size, content) = match known.file(&git) {
+                let (size, content) = match previous.files.get(&git) {
                     Some(file) => file.clone(),
-                    None => {
-                        // The reader of the object reports it if it is missing.
-                        let size = match self.repo.find_header(id) {
-                            Ok(header) => header.size(),
-                            Err(_) => self.raw(id, gix::objs::Kind::Blob)?.len() as u64,
-                        };
-                        (size, ContentPlan::Pending)
-                    }
+                    None => (blob_len(&self.repo, id)?, ContentPlan::Pending),
                 };
                 (Kind::File { executable }, size, content)
             }
@@ -443,9 +421,9 @@ impl Reader {
                 (Kind::Symlink, size, ContentPlan::Inline(target))
             }
             ModeKind::Submodule => (Kind::Submodule, 0, ContentPlan::Inline(git.0.clone())),
-            ModeKind::Tree => match known.tree(&git) {
+            ModeKind::Tree => match previous.trees.get(&git) {
                 Some(tree) => {
-                    let content = ContentPlan::Tree(TreePlan::Known(tree.clone()));
+                    let content = ContentPlan::Tree(TreePlan::Stored(tree.clone()));
                     (Kind::Directory, tree.bytes, content)
                 }
                 None => (Kind::Directory, 0, ContentPlan::Pending),
@@ -459,19 +437,4 @@ impl Reader {
             content,
         })
     }
-}
-
-pub(super) fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
-    match path.is_empty() {
-        true => name.to_vec(),
-        false => [path, b"/", name].concat(),
-    }
-}
-
-/// Rejects a directory that readers would not accept.
-pub(super) fn check_entries(path: &[u8], count: usize) -> Result<(), PublishError> {
-    check_count(count).map_err(|why| PublishError::Name {
-        path: format!("./{}", String::from_utf8_lossy(path)),
-        why,
-    })
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 use bytes::Bytes;
 use gix::ObjectId;
 
-use super::git::{self, Reader, Tip};
-use super::history::{self, HistoryDepth};
-use super::objects::{self, git_id};
-use super::{PublishError, folder};
+use super::error::PublishError;
+use super::folder;
+use super::git::{self, BranchTip, GitSource};
+use super::git_objects::{self, git_id};
+use super::history::commits::{self, HistoryDepth};
 use crate::repo::{Lineage, Tag};
 
 /// Branch positions of the content that would be published from a path, with the given
@@ -21,24 +22,16 @@ pub fn lineage(
     branches: &[String],
     depth: HistoryDepth,
 ) -> Result<Lineage, PublishError> {
-    match git::is_repository(path) {
-        true => of_repository(path, branches, depth),
-        false => Ok(folder::lineage(path)),
+    if !git::is_repository(path) {
+        return Ok(folder::lineage(path));
     }
-}
-
-fn of_repository(
-    path: &Path,
-    branches: &[String],
-    depth: HistoryDepth,
-) -> Result<Lineage, PublishError> {
-    let reader = Reader::open(path)?;
-    let tips = reader.tips(branches)?;
+    let source = GitSource::open(path)?;
+    let tips = source.tips(branches)?;
     let heads: Vec<ObjectId> = tips.iter().map(|tip| tip.commit).collect();
-    let depth = history::cut(&reader.repo, &heads, depth)?;
-    let tags = all_tags(&reader)?;
-    let named = |tip: &Tip| Bytes::from(tip.branch.clone().unwrap_or_default());
-    let repo = reader.repo;
+    let depth = commits::boundary_depth(&source.repo, &heads, depth)?;
+    let tags = all_tags(&source)?;
+    let named = |tip: &BranchTip| Bytes::from(tip.branch.clone().unwrap_or_default());
+    let repo = source.repo;
     Ok(Lineage {
         default_branch: named(&tips[0]),
         branches: (tips.iter())
@@ -47,8 +40,8 @@ fn of_repository(
         tags,
         depth,
         parents: Box::new(move |id| {
-            let id = objects::object_id(&repo, &id.git()).ok()?;
-            let commit = objects::commit(&repo, id).ok()?;
+            let id = git_objects::object_id(&repo, &id.git()).ok()?;
+            let commit = git_objects::commit(&repo, id).ok()?;
             Some(commit.parents().iter().cloned().map(Into::into).collect())
         }),
         folder: None,
@@ -56,14 +49,14 @@ fn of_repository(
 }
 
 /// All tags and their targets.
-fn all_tags(reader: &Reader) -> Result<Vec<Tag>, PublishError> {
-    let tags = reader.tag_refs()?.into_iter().map(|(name, id)| {
-        let leads = reader.follow(id).ok().flatten();
-        let leads = leads.filter(|leads| leads.kind == gix::objs::Kind::Commit);
+fn all_tags(source: &GitSource) -> Result<Vec<Tag>, PublishError> {
+    let tags = source.tag_refs()?.into_iter().map(|(name, id)| {
+        let target = source.peel_tag(id).ok().flatten();
+        let target = target.filter(|target| target.kind == gix::objs::Kind::Commit);
         Tag {
             name: name.slice(b"refs/tags/".len()..),
             object: Some(git_id(id)),
-            commit: leads.map(|leads| git_id(leads.to)),
+            commit: target.map(|target| git_id(target.id)),
         }
     });
     Ok(tags.collect())

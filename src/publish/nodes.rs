@@ -4,14 +4,16 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::blobs::Blobs;
-use super::history::Archived;
-use super::known::Known;
-use super::placed::{KnownDirectory, Placed, Stored};
-use super::plan::{ContentPlan, DirectoryNumber, Plan, TreePlan};
-use super::{HistoryReport, Packed, PublishError, Replaced, Skipped};
-use walgit_format::PlannedChunk;
-use walgit_format::chunk::{BlobId, ChunkHash};
+use super::batch::split_by_size;
+use super::error::PublishError;
+use super::history::commits::Archived;
+use super::node_blobs::NodeBlobs;
+use super::packed::{PackedPlan, Published};
+use super::packs::Packs;
+use super::pending_chunk::{PendingChunk, StoredDirectory};
+use super::plan::{ContentPlan, DirectoryIndex, EntryIndex, Plan, TreePlan};
+use super::previous_publish::PreviousPublish;
+use walgit_format::chunk::BlobId;
 use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 use walgit_format::git::{DirectoryIds, encode_ids};
 use walgit_format::head::{Attachment, AttachmentKind, PlannedCommit, PlannedHead};
@@ -20,162 +22,112 @@ use walrus_client::BlobStore;
 
 /// Files with more chunks have a separate chunk list, so that listing their directory
 /// does not fetch it.
-const MAX_IN_DIRECTORY: usize = 64;
-/// Number of directories per chunk of git IDs.
-const IDS_IN_CHUNK: usize = 512;
+const MAX_CHUNKS_IN_DIRECTORY: usize = 64;
+/// Maximum number of directories per chunk of git IDs.
+const MAX_IDS_PER_CHUNK: usize = 512;
 /// Maximum bytes of such a chunk, unless a single directory exceeds it.
-const IDS_BYTES: usize = 8 << 20;
+const MAX_IDS_BYTES: usize = 8 << 20;
 
-/// The remaining blobs to upload, the head's last.
-pub(super) struct Written {
-    pub(super) spilled: Vec<(BlobId, Bytes)>,
-    pub(super) blob: BlobId,
-    pub(super) bytes: Bytes,
-    /// The hash of the head.
-    pub(super) head: ChunkHash,
-    pub(super) files: u64,
-    pub(super) directories: u64,
-    pub(super) bytes_read: u64,
-    pub(super) warnings: Vec<String>,
-    pub(super) skipped: Vec<Skipped>,
-    pub(super) history: Option<HistoryReport>,
-    pub(super) replaced: Option<Replaced>,
-}
-
-/// Writes all nodes of a plan whose packs have the given IDs in `store`.
+/// Writes all nodes of a plan whose packs have the given IDs in `store`. Returns the
+/// remaining blobs to upload, the head's last, and a report without uploads.
 pub(super) fn write(
-    packed: Packed,
+    packed: &PackedPlan,
+    packs: Packs,
     ids: &[BlobId],
     store: &dyn BlobStore,
-) -> Result<Written, PublishError> {
-    let (open, open_pack, sent) = packed.packs.finish(ids)?;
+) -> Result<(Vec<(BlobId, Bytes)>, Published), PublishError> {
+    let (open, sent) = packs.finish(ids)?;
     let plan = &packed.plan;
-    let mut writer = Writer {
+    let mut writer = NodeWriter {
         plan,
-        blobs: Blobs::new(store, open, open_pack, sent),
+        blobs: NodeBlobs::new(store, open, sent),
         lists: HashMap::new(),
         directories: HashMap::new(),
         ids: Vec::new(),
     };
     let order = breadth_first(plan);
-    for &number in order.iter().rev() {
-        writer.lists(number)?;
+    for &directory in order.iter().rev() {
+        writer.lists(directory)?;
     }
-    for &number in order.iter().rev() {
-        writer.directory(number)?;
+    for &directory in order.iter().rev() {
+        writer.directory(directory)?;
     }
-    let stored = |chunks: &[Placed]| {
-        chunks
-            .iter()
-            .map(|chunk| Stored::Data(chunk.clone()))
-            .collect()
-    };
-    let attached = packed.attached.iter();
-    let mut attachments: Vec<(AttachmentKind, Vec<Stored>)> = attached
-        .map(|(kind, chunks)| (*kind, stored(chunks)))
-        .collect();
-    let ids = writer.git_ids(&packed.known, packed.effort.beside())?;
+    let mut attachments = packed.attachments.clone();
+    let ids = writer.git_ids(&packed.previous, packed.effort.attachment_level())?;
     attachments.push((AttachmentKind::GitIds, ids));
     if let Some(archived) = &packed.archived {
-        let segments = writer.archive(&packed.known, archived)?;
+        let segments = writer.archive(&packed.previous, archived)?;
         attachments.push((AttachmentKind::Archive, segments));
     }
-    let head = writer.head(&packed.known, &attachments)?;
-    let (spilled, (blob, bytes)) = writer.blobs.finish(&head)?;
-    let (files, directories) = plan.counts(&packed.known);
-    Ok(Written {
-        spilled,
-        blob,
-        bytes,
-        head: head.hash,
-        files,
-        directories,
-        bytes_read: packed.bytes_read,
-        history: packed.archived.as_ref().map(|archived| archived.report),
-        replaced: plan.replaced(),
-        warnings: plan.all_warnings(),
-        skipped: plan.skipped.clone(),
-    })
+    let head = writer.head(&packed.previous, &attachments)?;
+    let blobs = writer.blobs.finish(&head)?;
+    let missing = PublishError::Internal("the head has no blob");
+    let blob = blobs.last().ok_or(missing)?.0;
+    Ok((blobs, packed.report(blob, head.hash)))
 }
 
 /// The directories to write, breadth first from the roots; a shared directory follows all
 /// its parents.
-fn breadth_first(plan: &Plan) -> Vec<DirectoryNumber> {
-    let fresh = |tree: &TreePlan| match tree {
-        TreePlan::New(number) if plan.directories[*number].same_as.is_none() => Some(*number),
+fn breadth_first(plan: &Plan) -> Vec<DirectoryIndex> {
+    let new = |tree: &TreePlan| match tree {
+        TreePlan::New(directory) if plan.directories[*directory].same_as.is_none() => {
+            Some(*directory)
+        }
         _ => None,
     };
-    let below = |number: DirectoryNumber| {
-        let entries = plan.directories[number].entries.iter();
+    let children = |directory: DirectoryIndex| {
+        let entries = plan.directories[directory].entries.iter();
         entries.filter_map(|entry| match &entry.content {
-            ContentPlan::Tree(tree) => fresh(tree),
+            ContentPlan::Tree(tree) => new(tree),
             _ => None,
         })
     };
-    let roots = plan.commits.iter().filter_map(|commit| fresh(&commit.tree));
+    let roots = plan.commits.iter().filter_map(|commit| new(&commit.tree));
     // Number of references to each directory that are still to be visited.
-    let mut awaited: HashMap<DirectoryNumber, usize> = HashMap::new();
-    let mut pending: Vec<DirectoryNumber> = roots.clone().collect();
-    while let Some(number) = pending.pop() {
-        let count = awaited.entry(number).or_default();
+    let mut awaited: HashMap<DirectoryIndex, usize> = HashMap::new();
+    let mut pending: Vec<DirectoryIndex> = roots.clone().collect();
+    while let Some(directory) = pending.pop() {
+        let count = awaited.entry(directory).or_default();
         *count += 1;
         if *count == 1 {
-            pending.extend(below(number));
+            pending.extend(children(directory));
         }
     }
-    let mut queue: VecDeque<DirectoryNumber> = roots.collect();
+    let mut queue: VecDeque<DirectoryIndex> = roots.collect();
     let mut order = Vec::with_capacity(awaited.len());
-    while let Some(number) = queue.pop_front() {
-        let left = awaited.entry(number).or_default();
+    while let Some(directory) = queue.pop_front() {
+        let left = awaited.entry(directory).or_default();
         *left = left.saturating_sub(1);
         if *left == 0 {
-            order.push(number);
-            queue.extend(below(number));
+            order.push(directory);
+            queue.extend(children(directory));
         }
     }
     order
 }
 
-/// A stored directory, with the data that its parent records.
-#[derive(Clone)]
-struct StoredDirectory {
-    node: Stored,
-    nodes: u64,
-    bytes: u64,
-}
-
-impl From<&KnownDirectory> for StoredDirectory {
-    fn from(known: &KnownDirectory) -> Self {
-        StoredDirectory {
-            node: Stored::Old((&known.node).into()),
-            nodes: known.nodes,
-            bytes: known.bytes,
-        }
-    }
-}
-
-struct Writer<'a> {
+struct NodeWriter<'a> {
     plan: &'a Plan,
-    blobs: Blobs<'a>,
-    /// Chunk lists of large files, by directory and entry index.
-    lists: HashMap<(DirectoryNumber, usize), Stored>,
-    directories: HashMap<DirectoryNumber, StoredDirectory>,
+    blobs: NodeBlobs<'a>,
+    /// Chunk lists of large files.
+    lists: HashMap<EntryIndex, PendingChunk>,
+    directories: HashMap<DirectoryIndex, StoredDirectory>,
     ids: Vec<DirectoryIds>,
 }
 
-impl Writer<'_> {
+impl NodeWriter<'_> {
     /// Writes the chunk lists of a directory's large files.
-    fn lists(&mut self, number: DirectoryNumber) -> Result<(), PublishError> {
+    fn lists(&mut self, directory: DirectoryIndex) -> Result<(), PublishError> {
         let plan = self.plan;
-        for (entry, planned) in plan.directories[number].entries.iter().enumerate() {
+        for (entry, planned) in plan.directories[directory].entries.iter().enumerate() {
             let ContentPlan::Chunks(chunks) = &planned.content else {
                 continue;
             };
-            if chunks.len() <= MAX_IN_DIRECTORY {
+            if chunks.len() <= MAX_CHUNKS_IN_DIRECTORY {
                 continue;
             }
-            let mut parts: Vec<(Stored, u64)> = (chunks.iter())
-                .map(|chunk| (Stored::Data(chunk.clone()), u64::from(chunk.raw_len)))
+            let mut parts: Vec<(PendingChunk, u64)> = (chunks.iter())
+                .map(|chunk| (chunk.clone(), u64::from(chunk.raw_len)))
                 .collect();
             let mut level = 0;
             while parts.len() > 1 {
@@ -184,45 +136,41 @@ impl Writer<'_> {
                     .collect::<Result<_, _>>()?;
                 level += 1;
             }
-            self.lists.insert((number, entry), parts[0].0.clone());
+            self.lists.insert((directory, entry), parts[0].0.clone());
         }
         Ok(())
     }
 
-    fn list(&mut self, level: u8, parts: &[(Stored, u64)]) -> Result<(Stored, u64), PublishError> {
+    fn list(
+        &mut self,
+        level: u8,
+        parts: &[(PendingChunk, u64)],
+    ) -> Result<(PendingChunk, u64), PublishError> {
         let node = self.blobs.push_node("a list of chunks", |blobs, end| {
-            let placed: Vec<_> = (parts.iter())
-                .map(|(part, covers)| (blobs.place(part), *covers))
+            let parts: Vec<_> = (parts.iter())
+                .map(|(part, bytes)| (blobs.locate(part), *bytes))
                 .collect();
-            list::encode(level, &placed, end)
+            list::encode(level, &parts, end)
         })?;
-        Ok((node, parts.iter().map(|(_, covers)| covers).sum()))
+        Ok((node, parts.iter().map(|(_, bytes)| bytes).sum()))
     }
 
     /// Writes one directory; all its descendants have been written.
-    fn directory(&mut self, number: DirectoryNumber) -> Result<(), PublishError> {
-        let planned = &self.plan.directories[number];
-        let (mut nodes, mut bytes) = (1, 0);
-        for entry in &planned.entries {
-            let (below, size) = match &entry.content {
-                ContentPlan::Tree(tree) => {
-                    let tree = self.tree(tree)?;
-                    (tree.nodes, tree.bytes)
-                }
-                _ => (1, entry.size),
-            };
-            nodes += below;
-            bytes += size;
-        }
+    fn directory(&mut self, directory: DirectoryIndex) -> Result<(), PublishError> {
+        let planned = &self.plan.directories[directory];
         let trees = (planned.entries.iter())
             .map(|entry| match &entry.content {
                 ContentPlan::Tree(tree) => self.tree(tree).map(Some),
                 _ => Ok(None),
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let (mut nodes, mut bytes) = (1, 0);
+        for (entry, tree) in planned.entries.iter().zip(&trees) {
+            nodes += tree.as_ref().map_or(1, |tree| tree.nodes);
+            bytes += tree.as_ref().map_or(entry.size, |tree| tree.bytes);
+        }
         let lists = &self.lists;
-        let what = "a directory";
-        let node = self.blobs.push_node(what, |blobs, end| {
+        let node = self.blobs.push_node("a directory", |blobs, end| {
             let entries = planned.entries.iter().zip(&trees).enumerate();
             let entries: Vec<PlannedEntry> = entries
                 .map(|(entry, (planned, tree))| PlannedEntry {
@@ -231,10 +179,10 @@ impl Writer<'_> {
                     size: tree.as_ref().map_or(planned.size, |tree| tree.bytes),
                     content: match tree {
                         Some(tree) => PlannedContent::Directory {
-                            node: blobs.place(&tree.node),
+                            node: blobs.locate(&tree.node),
                             nodes: tree.nodes,
                         },
-                        None => content(blobs, &planned.content, lists.get(&(number, entry))),
+                        None => content(blobs, &planned.content, lists.get(&(directory, entry))),
                     },
                 })
                 .collect();
@@ -243,55 +191,54 @@ impl Writer<'_> {
         if let Some((tree, raw_tree)) = &planned.git {
             let entries = planned.entries.iter();
             self.ids.push(DirectoryIds {
-                directory: self.blobs.place(&node).hash,
+                directory: node.hash,
                 tree: tree.clone(),
                 raw_tree: raw_tree.clone(),
                 entries: entries.map(|e| e.git.clone().unwrap_or_default()).collect(),
             });
         }
         let stored = StoredDirectory { node, nodes, bytes };
-        self.directories.insert(number, stored);
+        self.directories.insert(directory, stored);
         Ok(())
     }
 
-    /// Returns a written or known directory.
+    /// Returns a directory that is written or was stored before.
     fn tree(&self, tree: &TreePlan) -> Result<StoredDirectory, PublishError> {
-        let number = match tree {
-            TreePlan::Known(known) => return Ok(known.into()),
-            TreePlan::New(number) => *number,
+        let written = match tree {
+            TreePlan::New(directory) => self.directories.get(directory),
+            TreePlan::Stored(_) => None,
         };
-        let same = self.plan.directories[number].same_as.as_ref();
-        same.map(StoredDirectory::from)
-            .or_else(|| self.directories.get(&number).cloned())
-            .ok_or(PublishError::Internal("a directory was not written"))
+        let stored = self.plan.stored(tree).or(written).cloned();
+        stored.ok_or(PublishError::Internal("a directory was not written"))
     }
 
     /// Stores the git IDs of the written directories, after those stored earlier.
-    fn git_ids(&mut self, known: &Known, level: i32) -> Result<Vec<Stored>, PublishError> {
-        let mut chunks = known.attached(AttachmentKind::GitIds);
-        let mut rest = &self.ids[..];
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = rest.iter().take(IDS_IN_CHUNK).take_while(|ids| {
-                bytes += ids.encoded_len();
-                bytes <= IDS_BYTES
-            });
-            let (group, later) = rest.split_at(fits.count().max(1));
+    fn git_ids(
+        &mut self,
+        previous: &PreviousPublish,
+        level: i32,
+    ) -> Result<Vec<PendingChunk>, PublishError> {
+        let mut chunks = previous.attachment(AttachmentKind::GitIds);
+        let size = DirectoryIds::encoded_len;
+        for group in split_by_size(&self.ids, MAX_IDS_PER_CHUNK, MAX_IDS_BYTES, size) {
             let raw = encode_ids(group).map_err(PublishError::encode("a list of git IDs"))?;
             chunks.push(self.blobs.push_data(&raw, level)?);
-            rest = later;
         }
         Ok(chunks)
     }
 
     /// Writes the new segments of the history, after the retained ones.
-    fn archive(&mut self, known: &Known, archived: &Archived) -> Result<Vec<Stored>, PublishError> {
-        let mut segments = known.attached(AttachmentKind::Archive);
+    fn archive(
+        &mut self,
+        previous: &PreviousPublish,
+        archived: &Archived,
+    ) -> Result<Vec<PendingChunk>, PublishError> {
+        let mut segments = previous.attachment(AttachmentKind::Archive);
         segments.truncate(archived.kept);
         for segment in &archived.segments {
             segments.push(self.blobs.push_node("the history", |blobs, end| {
-                let chunks = segment.chunks.iter().map(|chunk| blobs.place_data(chunk));
-                segment.with_chunks(chunks.collect()).encode(end)
+                let chunks = blobs.locate_all(&segment.chunks);
+                segment.with_chunks(chunks).encode(end)
             })?);
         }
         Ok(segments)
@@ -299,22 +246,22 @@ impl Writer<'_> {
 
     fn head(
         &mut self,
-        known: &Known,
-        attachments: &[(AttachmentKind, Vec<Stored>)],
-    ) -> Result<PlannedChunk, PublishError> {
+        previous: &PreviousPublish,
+        attachments: &[(AttachmentKind, Vec<PendingChunk>)],
+    ) -> Result<PendingChunk, PublishError> {
         let plan = self.plan;
         let roots = (plan.commits.iter())
             .map(|commit| self.tree(&commit.tree))
             .collect::<Result<Vec<_>, _>>()?;
-        let head = self.blobs.push_node("the head", |blobs, end| {
-            let mut others = blobs.others();
-            others.extend(known.blobs());
+        self.blobs.push_node("the head", |blobs, end| {
+            let mut referenced = blobs.finished();
+            referenced.extend(previous.blobs());
             let head = PlannedHead {
                 default_branch: plan.default_branch.clone(),
                 commits: (plan.commits.iter().zip(&roots))
                     .map(|(commit, root)| PlannedCommit {
                         id: commit.id.clone(),
-                        root: blobs.place(&root.node),
+                        root: blobs.locate(&root.node),
                         nodes: root.nodes,
                         bytes: root.bytes,
                         author: commit.author.clone(),
@@ -328,27 +275,27 @@ impl Writer<'_> {
                     .filter(|(_, chunks)| !chunks.is_empty())
                     .map(|(kind, chunks)| Attachment {
                         kind: *kind,
-                        chunks: chunks.iter().map(|chunk| blobs.place(chunk)).collect(),
+                        chunks: blobs.locate_all(chunks),
                     })
                     .collect(),
-                blobs: others.into_iter().collect(),
+                blobs: referenced.into_iter().collect(),
             };
             head.encode(end)
-        })?;
-        Ok(self.blobs.place(&head))
+        })
     }
 }
 
-fn content(blobs: &Blobs<'_>, content: &ContentPlan, list: Option<&Stored>) -> PlannedContent {
+fn content(
+    blobs: &NodeBlobs<'_>,
+    content: &ContentPlan,
+    list: Option<&PendingChunk>,
+) -> PlannedContent {
     match (content, list) {
-        (_, Some(list)) => PlannedContent::List(blobs.place(list)),
+        (_, Some(list)) | (ContentPlan::List(list), None) => {
+            PlannedContent::List(blobs.locate(list))
+        }
         (ContentPlan::Inline(bytes), _) => PlannedContent::Inline(bytes.clone()),
-        (ContentPlan::List(list), _) => PlannedContent::List(blobs.place_data(list)),
-        (ContentPlan::Chunks(chunks), _) => PlannedContent::Chunks(
-            (chunks.iter())
-                .map(|chunk| blobs.place_data(chunk))
-                .collect(),
-        ),
+        (ContentPlan::Chunks(chunks), _) => PlannedContent::Chunks(blobs.locate_all(chunks)),
         (ContentPlan::Pending | ContentPlan::Tree(_), _) => PlannedContent::Chunks(Vec::new()),
     }
 }

@@ -5,39 +5,50 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use tokio::sync::mpsc::Sender;
 
-use super::PublishError;
-use super::known::Known;
-use super::placed::{Placed, Spot, chunk_len};
+use super::error::PublishError;
+use super::pending_chunk::{PendingChunk, PendingLocation, chunk_len};
 use walgit_format::blob::BlobBuilder;
 use walgit_format::chunk::{Bases, BlobId, Chunk, ChunkHash, PlannedLocation, Sealed, seal};
 
 /// Sent packs, by number: their IDs, and the offsets of their data.
-pub(super) type Sent = HashMap<usize, (BlobId, u64)>;
+pub(super) type SentPacks = HashMap<usize, (BlobId, u64)>;
+
+/// A pack that is being filled.
+pub(super) struct OpenPack {
+    pub(super) builder: BlobBuilder,
+    pub(super) number: usize,
+    /// Number of the next pack.
+    pub(super) next_number: usize,
+}
 
 /// Fills packs and sends full ones to the uploader.
 pub(super) struct Packs {
     limit: u64,
     sender: Option<Sender<Bytes>>,
-    open: BlobBuilder,
-    /// Number of the open pack; later packs have higher numbers.
-    open_number: usize,
-    next_number: usize,
+    open: OpenPack,
     /// Packs in the order of sending: number, offset of the data.
     sent: Vec<(usize, u64)>,
-    /// Content that has been placed, whatever its source.
-    placed: HashMap<ChunkHash, Placed>,
+    /// Chunks with a location, in these packs or in blobs of an earlier publish.
+    chunks: HashMap<ChunkHash, PendingChunk>,
 }
 
 impl Packs {
-    pub(super) fn new(limit: u64, sender: Sender<Bytes>) -> Self {
+    /// Starts with the `chunks` of an earlier publish.
+    pub(super) fn new(
+        limit: u64,
+        sender: Sender<Bytes>,
+        chunks: HashMap<ChunkHash, PendingChunk>,
+    ) -> Self {
         Packs {
             limit,
             sender: Some(sender),
-            open: BlobBuilder::new(),
-            open_number: 0,
-            next_number: 1,
+            open: OpenPack {
+                builder: BlobBuilder::new(),
+                number: 0,
+                next_number: 1,
+            },
             sent: Vec::new(),
-            placed: HashMap::new(),
+            chunks,
         }
     }
 
@@ -47,8 +58,8 @@ impl Packs {
     }
 
     /// Returns the location of a content, if it is stored.
-    pub(super) fn find(&self, hash: &ChunkHash, known: &Known) -> Option<Placed> {
-        (self.placed.get(hash).or_else(|| known.chunk(hash))).cloned()
+    pub(super) fn find(&self, hash: &ChunkHash) -> Option<PendingChunk> {
+        self.chunks.get(hash).cloned()
     }
 
     /// Adds an encoded chunk that is decoded with `bases`.
@@ -57,92 +68,80 @@ impl Packs {
         hash: ChunkHash,
         raw_len: u32,
         sealed: &Sealed,
-        bases: Bases<Placed>,
-    ) -> Result<Placed, PublishError> {
-        let len = sealed.bytes.len() as u64;
-        if !self.open.is_empty() && self.open.len() + len > self.limit {
+        bases: Bases<PendingChunk>,
+    ) -> Result<PendingChunk, PublishError> {
+        let bytes = sealed.bytes.len() as u64;
+        if !self.open.builder.is_empty() && self.open.builder.len() + bytes > self.limit {
             self.close()?;
         }
-        if self.open.len() + len > self.limit {
-            return Err(PublishError::NodeTooLarge {
-                len: self.open.len() + len,
-                limit: self.limit,
-            });
+        let len = self.open.builder.len() + bytes;
+        if len > self.limit {
+            let limit = self.limit;
+            return Err(PublishError::NodeTooLarge { len, limit });
         }
-        let pack = self.open_number;
         let stored_len = chunk_len(sealed.bytes.len())?;
-        let PlannedLocation::Local(at) = self.open.push_data(&sealed.bytes) else {
-            return Err(PublishError::Internal("data of a pack lies elsewhere"));
+        let PlannedLocation::Local(at) = self.open.builder.push_data(&sealed.bytes) else {
+            return Err(PublishError::Internal("data of a pack is in another blob"));
         };
-        let placed = Placed {
+        let pack = self.open.number;
+        let chunk = Chunk {
             hash,
             raw_len,
             stored_len,
             codec: sealed.codec,
-            location: Spot::Pack { pack, at },
+            location: PendingLocation::Pack { pack, at },
             bases,
         };
-        self.placed.insert(hash, placed.clone());
-        Ok(placed)
+        self.chunks.insert(hash, chunk.clone());
+        Ok(chunk)
     }
 
     /// Hashes, compresses and adds a chunk, unless it is stored already.
-    pub(super) fn add_raw(
-        &mut self,
-        raw: &[u8],
-        level: i32,
-        known: &Known,
-    ) -> Result<Placed, PublishError> {
+    pub(super) fn add_raw(&mut self, raw: &[u8], level: i32) -> Result<PendingChunk, PublishError> {
         let hash = ChunkHash::of(raw);
-        if let Some(placed) = self.find(&hash, known) {
-            return Ok(placed);
+        if let Some(stored) = self.find(&hash) {
+            return Ok(stored);
         }
-        let raw_len = chunk_len(raw.len())?;
-        let sealed = seal(raw, level);
-        self.add(hash, raw_len, &sealed, Bases::NONE)
+        self.add(hash, chunk_len(raw.len())?, &seal(raw, level), Bases::NONE)
     }
 
-    /// Sends a file as a separate blob without a header. `cuts` are the hashes and
+    /// Sends a file as a separate blob without a header; `chunks` are the hashes and
     /// lengths of its chunks.
     pub(super) fn add_plain(
         &mut self,
         body: Bytes,
-        cuts: &[(ChunkHash, u32)],
-    ) -> Result<Vec<Placed>, PublishError> {
+        chunks: &[(ChunkHash, u32)],
+    ) -> Result<Vec<PendingChunk>, PublishError> {
         let pack = self.take_number();
         self.sent.push((pack, 0));
         self.send(body)?;
         let mut at = 0;
-        let mut chunks = Vec::with_capacity(cuts.len());
-        for &(hash, len) in cuts {
-            let placed = Chunk::raw(hash, len, Spot::Pack { pack, at });
+        let add = |&(hash, len): &(ChunkHash, u32)| {
+            let chunk = Chunk::raw(hash, len, PendingLocation::Pack { pack, at });
             at += i64::from(len);
-            self.placed.insert(hash, placed.clone());
-            chunks.push(placed);
-        }
-        Ok(chunks)
+            self.chunks.insert(hash, chunk.clone());
+            chunk
+        };
+        Ok(chunks.iter().map(add).collect())
     }
 
     /// Sends the open pack.
-    pub(super) fn close(&mut self) -> Result<(), PublishError> {
-        if self.open.is_empty() {
-            return Ok(());
-        }
-        let pack = std::mem::take(&mut self.open);
-        self.sent.push((self.open_number, pack.offset(0)));
-        self.open_number = self.take_number();
+    fn close(&mut self) -> Result<(), PublishError> {
+        let pack = std::mem::take(&mut self.open.builder);
+        self.sent.push((self.open.number, pack.offset(0)));
+        self.open.number = self.take_number();
         let body = pack.finish().map_err(PublishError::encode("a pack"))?;
         self.send(body.into())
     }
 
     fn take_number(&mut self) -> usize {
-        self.next_number += 1;
-        self.next_number - 1
+        self.open.next_number += 1;
+        self.open.next_number - 1
     }
 
     fn send(&self, body: Bytes) -> Result<(), PublishError> {
-        let no = PublishError::Internal("a pack was closed after the last one");
-        let sender = self.sender.as_ref().ok_or(no)?;
+        let closed = PublishError::Internal("a pack follows the last one");
+        let sender = self.sender.as_ref().ok_or(closed)?;
         // The receiver is gone after a failed upload; that error is reported.
         sender
             .blocking_send(body)
@@ -150,23 +149,23 @@ impl Packs {
     }
 
     /// Discards the open pack: nothing needs it.
-    pub(super) fn abandon(&mut self) {
-        self.open = BlobBuilder::new();
+    pub(super) fn discard_open(&mut self) {
+        self.open.builder = BlobBuilder::new();
     }
 
     /// Ends the uploads: no more packs follow.
-    pub(super) fn hang_up(&mut self) {
+    pub(super) fn end_uploads(&mut self) {
         self.sender = None;
     }
 
-    /// Returns the open pack, which becomes part of the head's blob. `ids` are those of
-    /// the sent packs, in order.
-    pub(super) fn finish(self, ids: &[BlobId]) -> Result<(BlobBuilder, usize, Sent), PublishError> {
+    /// Returns the open pack, which becomes part of the head's blob, and the sent ones,
+    /// whose IDs are `ids`, in order.
+    pub(super) fn finish(self, ids: &[BlobId]) -> Result<(OpenPack, SentPacks), PublishError> {
         if self.sent.len() != ids.len() {
             return Err(PublishError::Internal("a pack has no ID"));
         }
         let numbered = self.sent.iter().zip(ids);
         let sent = numbered.map(|(&(number, start), &id)| (number, (id, start)));
-        Ok((self.open, self.open_number, sent.collect()))
+        Ok((self.open, sent.collect()))
     }
 }

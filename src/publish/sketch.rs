@@ -1,21 +1,21 @@
 //! Estimates the likeness of two contents from small sketches.
 //!
-//! A rolling hash selects content-defined positions, about one in [`EVERY`], and assigns
-//! each a number that only depends on the [`WINDOW`] bytes before it: an insertion
-//! changes only the numbers next to it. The [`FEATURES`] smallest numbers form the sketch
+//! A rolling hash selects content-defined positions, about one in [`AVERAGE_DISTANCE`], and assigns
+//! each a number that only depends on the [`WINDOW_BYTES`] bytes before it: an insertion
+//! changes only the numbers next to it. The [`FEATURE_COUNT`] smallest numbers form the sketch
 //! (*bottom-k* MinHash): the fraction of them that two sketches share approximates the
 //! fraction that the contents share.
 
 use std::sync::LazyLock;
 
 /// Number of features in a sketch.
-const FEATURES: usize = 16;
+const FEATURE_COUNT: usize = 16;
 /// Average distance of the selected positions, in bytes.
-const EVERY: u32 = 32;
+const AVERAGE_DISTANCE: u32 = 32;
 /// Bytes that a feature depends on: later shifts push them out of the hash.
-const WINDOW: usize = 64;
+const WINDOW_BYTES: usize = 64;
 /// Multiplier that distributes hashes over all numbers (2⁶⁴ over the golden ratio).
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+const FIBONACCI_MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A constant number for each byte: equal content must yield equal blobs in every run.
 static GEAR: LazyLock<[u64; 256]> = LazyLock::new(|| {
@@ -40,22 +40,22 @@ impl Sketch {
     /// Computes the sketch of a content.
     pub(super) fn of(content: &[u8]) -> Self {
         let gear = &*GEAR;
-        let mut features: Vec<u32> = Vec::with_capacity(FEATURES + 1);
+        let mut features: Vec<u32> = Vec::with_capacity(FEATURE_COUNT + 1);
         let mut hash = 0u64;
         for (at, &byte) in content.iter().enumerate() {
             hash = (hash << 1).wrapping_add(gear[usize::from(byte)]);
             // The upper bits depend on the entire window.
-            if hash >> (u64::BITS - EVERY.ilog2()) != 0 || at + 1 < WINDOW {
+            if hash >> (u64::BITS - AVERAGE_DISTANCE.ilog2()) != 0 || at + 1 < WINDOW_BYTES {
                 continue;
             }
-            let feature = (hash.wrapping_mul(SPREAD) >> 32) as u32;
-            let full = features.len() == FEATURES;
-            if full && features.last().is_some_and(|&most| feature >= most) {
+            let feature = (hash.wrapping_mul(FIBONACCI_MULTIPLIER) >> 32) as u32;
+            let full = features.len() == FEATURE_COUNT;
+            if full && features.last().is_some_and(|&max| feature >= max) {
                 continue;
             }
-            if let Err(place) = features.binary_search(&feature) {
-                features.insert(place, feature);
-                features.truncate(FEATURES);
+            if let Err(at) = features.binary_search(&feature) {
+                features.insert(at, feature);
+                features.truncate(FEATURE_COUNT);
             }
         }
         Sketch { features }
@@ -69,22 +69,19 @@ impl Sketch {
     /// Estimated likeness: the common fraction of both contents, 0..=1.
     pub(super) fn resemblance(&self, other: &Sketch) -> f64 {
         let (mut a, mut b) = (&self.features[..], &other.features[..]);
-        let (mut of, mut common) = (0, 0);
-        while of < FEATURES {
-            match (a.first(), b.first()) {
-                (Some(one), Some(two)) => {
-                    let (take_a, take_b) = (one <= two, two <= one);
-                    common += usize::from(take_a && take_b);
-                    a = &a[usize::from(take_a)..];
-                    b = &b[usize::from(take_b)..];
-                }
-                (Some(_), None) => a = &a[1..],
-                (None, Some(_)) => b = &b[1..],
+        let (mut merged, mut common) = (0, 0);
+        while merged < FEATURE_COUNT {
+            let (in_a, in_b) = match (a.first(), b.first()) {
+                (Some(a), Some(b)) => (a <= b, b <= a),
                 (None, None) => break,
-            }
-            of += 1;
+                (a, b) => (a.is_some(), b.is_some()),
+            };
+            common += usize::from(in_a && in_b);
+            a = &a[usize::from(in_a)..];
+            b = &b[usize::from(in_b)..];
+            merged += 1;
         }
-        common as f64 / of.max(1) as f64
+        common as f64 / merged.max(1) as f64
     }
 }
 
@@ -105,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_short_or_empty_resembles_nothing() {
+    fn short_or_empty_content_resembles_nothing() {
         for content in [&b""[..], b"short"] {
             let sketch = Sketch::of(content);
             assert_eq!(sketch.resemblance(&sketch), 0.0);
@@ -114,7 +111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_few_changes_leave_most_of_a_sketch(seed in any::<u64>(), at in proptest::collection::vec(any::<proptest::sample::Index>(), 0..4)) {
+        fn few_changes_keep_most_of_a_sketch(seed in any::<u64>(), at in proptest::collection::vec(any::<proptest::sample::Index>(), 0..4)) {
             let content = noise(seed, 64 << 10);
             let mut changed = content.clone();
             for at in at {
@@ -128,19 +125,19 @@ mod tests {
         }
 
         #[test]
-        fn what_has_nothing_in_common_does_not_resemble(one in 0u64..1000, two in 1000u64..2000, len in 100usize..20_000) {
+        fn unrelated_contents_do_not_resemble(one in 0u64..1000, two in 1000u64..2000, len in 100usize..20_000) {
             let (one, two) = (Sketch::of(&noise(one, len)), Sketch::of(&noise(two, len)));
             prop_assert!(one.resemblance(&two) < 0.2);
         }
 
         #[test]
-        fn half_in_common_is_told_as_about_a_third_of_both(seed in any::<u32>()) {
+        fn half_in_common_is_estimated_as_about_a_third(seed in any::<u32>()) {
             let seed = u64::from(seed);
             let half = noise(seed, 64 << 10);
             let with = |other| [&half[..], &noise(other, 64 << 10)].concat();
             let (one, two) = (Sketch::of(&with(seed + 1)), Sketch::of(&with(seed + 2)));
-            let told = one.resemblance(&two);
-            prop_assert!((0.0..0.8).contains(&told), "{told}");
+            let resemblance = one.resemblance(&two);
+            prop_assert!((0.0..0.8).contains(&resemblance), "{resemblance}");
         }
     }
 }

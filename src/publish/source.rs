@@ -19,8 +19,8 @@ use serde::Serialize;
 
 use walgit_durable::fault_point;
 
-/// Maximum attempts to read a file that shrinks meanwhile.
-const ATTEMPTS: usize = 2;
+/// Maximum attempts to read a file that shrinks during the read.
+const MAX_READ_ATTEMPTS: usize = 2;
 
 /// Reason for not publishing an entry of a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -66,22 +66,13 @@ pub(super) struct Skip {
 
 impl From<io::Error> for Skip {
     fn from(error: io::Error) -> Self {
-        let gone = [
-            Errno::NOENT,
-            Errno::NOTDIR,
-            Errno::LOOP,
-            Errno::NXIO,
-            Errno::STALE,
-        ];
-        let code = error.raw_os_error();
-        let gone = gone.iter().any(|errno| Some(errno.raw_os_error()) == code);
-        Skip {
-            why: match gone {
-                true => SkipReason::Vanished,
-                false => SkipReason::Unreadable,
-            },
-            error,
-        }
+        let why = match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::STALE) => {
+                SkipReason::Vanished
+            }
+            _ => SkipReason::Unreadable,
+        };
+        Skip { why, error }
     }
 }
 
@@ -108,11 +99,11 @@ pub(super) struct Folder {
 /// A directory entry at the time of listing.
 pub(super) struct Listed {
     pub(super) name: Vec<u8>,
-    pub(super) found: Result<Found, Skip>,
+    pub(super) found: Result<EntryType, Skip>,
 }
 
 /// Type of an entry.
-pub(super) enum Found {
+pub(super) enum EntryType {
     Directory,
     File { size: u64, executable: bool },
     Link(Vec<u8>),
@@ -155,7 +146,7 @@ impl Folder {
             if name == b"." || name == b".." {
                 continue;
             }
-            let found = look(&opened, &name);
+            let found = entry_type(&opened, &name);
             entries.push(Listed { name, found });
         }
         Ok(entries)
@@ -163,18 +154,18 @@ impl Folder {
 }
 
 /// Type of an entry of an open directory.
-fn look(directory: &OwnedFd, name: &[u8]) -> Result<Found, Skip> {
+fn entry_type(directory: &OwnedFd, name: &[u8]) -> Result<EntryType, Skip> {
     let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => Ok(Found::Directory),
-        FileType::RegularFile => Ok(Found::File {
+        FileType::Directory => Ok(EntryType::Directory),
+        FileType::RegularFile => Ok(EntryType::File {
             size: size(&stat),
             executable: stat.st_mode & 0o111 != 0,
         }),
         FileType::Symlink => match rustix::fs::readlinkat(directory, name, Vec::new()) {
             // It is no longer a link.
             Err(Errno::INVAL) => Err(Skip::because(SkipReason::Vanished)),
-            target => Ok(Found::Link(target?.into_bytes())),
+            target => Ok(EntryType::Link(target?.into_bytes())),
         },
         _ => Err(Skip::because(SkipReason::Unsupported)),
     }
@@ -190,13 +181,6 @@ pub(super) struct FolderFile {
     pub(super) folder: Arc<Folder>,
     /// Relative to the root of the folder.
     pub(super) relative: Vec<u8>,
-}
-
-/// The content of a file.
-pub(super) enum Content {
-    Whole(Bytes),
-    /// It exceeds the limit for reading at once.
-    TooLong,
 }
 
 impl FolderFile {
@@ -218,18 +202,18 @@ impl FolderFile {
         Ok((File::from(opened), size(&stat)))
     }
 
-    /// Reads the file up to its size at the time of opening, if that is at most `most`
+    /// Reads the file up to its size at the time of opening; `None` if that exceeds `max`
     /// bytes.
-    pub(super) fn read(&self, most: u64) -> Result<Content, Skip> {
-        for _ in 0..ATTEMPTS {
+    pub(super) fn read(&self, max: u64) -> Result<Option<Bytes>, Skip> {
+        for _ in 0..MAX_READ_ATTEMPTS {
             let (file, len) = self.open()?;
-            if len > most {
-                return Ok(Content::TooLong);
+            if len > max {
+                return Ok(None);
             }
             let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
             file.take(len).read_to_end(&mut bytes)?;
             if bytes.len() as u64 == len {
-                return Ok(Content::Whole(bytes.into()));
+                return Ok(Some(bytes.into()));
             }
         }
         Err(Skip::because(SkipReason::Changing))
@@ -241,7 +225,7 @@ impl FolderFile {
         &self,
         mut read: impl FnMut(Box<dyn io::Read>, u64) -> Result<(u64, T), E>,
     ) -> Result<T, E> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_READ_ATTEMPTS {
             let (file, len) = self.open()?;
             let (found, done) = read(Box::new(file.take(len)), len)?;
             if found == len {

@@ -1,11 +1,13 @@
 //! Uploads blobs, except those that are stored already.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinError;
 
-use super::{Progress, PublishError};
+use super::error::PublishError;
+use super::options::Progress;
 use crate::leases::Lease;
 use walgit_format::chunk::BlobId;
 use walrus_client::{BlobStore, PutOptions, StoredBlob};
@@ -13,7 +15,7 @@ use walrus_encoding::blob_id::blob_id;
 
 /// Returns the stored form of a blob, and its ID. Every published blob passes through
 /// this function.
-pub(super) fn finished(
+pub(super) fn seal_blob(
     store: &dyn BlobStore,
     body: Bytes,
 ) -> Result<(BlobId, Bytes), PublishError> {
@@ -21,19 +23,37 @@ pub(super) fn finished(
     Ok((blob_id(&body)?, body))
 }
 
+/// Runs blocking work; a task that ends without a result is an error.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PublishError> + Send + 'static,
+) -> Result<T, PublishError> {
+    joined(tokio::task::spawn_blocking(work).await)
+}
+
+/// The result of a task.
+pub(super) fn joined<T>(
+    result: Result<Result<T, PublishError>, JoinError>,
+) -> Result<T, PublishError> {
+    match result {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => Err(PublishError::Internal("a task panicked")),
+        Err(_) => Err(PublishError::Interrupted),
+    }
+}
+
 /// Uploads of one publish.
 #[derive(Clone)]
 pub(super) struct Uploads {
-    store: Arc<dyn BlobStore>,
-    options: PutOptions,
-    lease: Option<Arc<Lease>>,
-    progress: Arc<dyn Progress>,
-    done: Arc<Mutex<Uploaded>>,
+    pub(super) store: Arc<dyn BlobStore>,
+    pub(super) options: PutOptions,
+    pub(super) lease: Option<Arc<Lease>>,
+    pub(super) progress: Arc<dyn Progress>,
+    pub(super) summary: Arc<Mutex<UploadSummary>>,
 }
 
 /// Result of the uploads.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Uploaded {
+pub(super) struct UploadSummary {
     /// All blobs, in order.
     pub(super) all: Vec<StoredBlob>,
     /// Blobs that the store did not have.
@@ -43,25 +63,6 @@ pub(super) struct Uploaded {
 }
 
 impl Uploads {
-    pub(super) fn new(
-        store: Arc<dyn BlobStore>,
-        options: PutOptions,
-        lease: Option<Arc<Lease>>,
-        progress: Arc<dyn Progress>,
-    ) -> Self {
-        Uploads {
-            store,
-            options,
-            lease,
-            progress,
-            done: Arc::default(),
-        }
-    }
-
-    pub(super) fn store(&self) -> &Arc<dyn BlobStore> {
-        &self.store
-    }
-
     /// Uploads packs as they arrive; returns their IDs, in order.
     pub(super) async fn run(
         &self,
@@ -70,7 +71,7 @@ impl Uploads {
         let mut ids = Vec::new();
         while let Some(body) = packs.recv().await {
             let store = self.store.clone();
-            let (id, body) = super::blocking(move || finished(store.as_ref(), body)).await?;
+            let (id, body) = blocking(move || seal_blob(store.as_ref(), body)).await?;
             self.put(id, body).await?;
             ids.push(id);
         }
@@ -88,30 +89,30 @@ impl Uploads {
         };
         // First, so that the blob is not collected after the store was queried for it.
         if let Some(lease) = self.lease.clone() {
-            super::blocking(move || Ok(lease.claim(id)?)).await?;
+            blocking(move || Ok(lease.claim(id)?)).await?;
         }
-        if self.store.len(id).await? == Some(len) {
-            self.pay_for(&mut blob).await?;
-            let mut done = self.done();
-            done.present += 1;
-            done.all.push(blob);
-            return Ok(());
+        let is_new = if self.store.len(id).await? == Some(len) {
+            self.ensure_lifetime(&mut blob).await?;
+            false
+        } else {
+            self.progress.uploading(len);
+            let stored = self.store.put(id, body, &self.options).await?;
+            blob.end_epoch = stored.end_epoch;
+            blob.object_id = stored.object_id;
+            stored.uploaded
+        };
+        let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_new {
+            summary.uploaded.push(blob.clone());
+        } else {
+            summary.present += 1;
         }
-        self.progress.uploading(len);
-        let stored = self.store.put(id, body, &self.options).await?;
-        blob.end_epoch = stored.end_epoch;
-        blob.object_id = stored.object_id;
-        let mut done = self.done();
-        match stored.uploaded {
-            true => done.uploaded.push(blob.clone()),
-            false => done.present += 1,
-        }
-        done.all.push(blob);
+        summary.all.push(blob);
         Ok(())
     }
 
     /// Extends an existing blob to the end epoch of a new one, if the store supports it.
-    async fn pay_for(&self, blob: &mut StoredBlob) -> Result<(), PublishError> {
+    async fn ensure_lifetime(&self, blob: &mut StoredBlob) -> Result<(), PublishError> {
         let Some(epoch) = self.store.epoch().await? else {
             return Ok(());
         };
@@ -123,12 +124,9 @@ impl Uploads {
         Ok(())
     }
 
-    fn done(&self) -> MutexGuard<'_, Uploaded> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the results.
-    pub(super) fn finish(self) -> Uploaded {
-        self.done().clone()
+    pub(super) fn summary(&self) -> UploadSummary {
+        let summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
+        summary.clone()
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use walgit_format::chunk::BlobId;
-use walgit_fs::publish::{PublishError, PublishOptions, Published, Unwatched, publish};
+use walgit_fs::publish::{NoProgress, PublishError, PublishOptions, Published, publish};
 use walgit_fs::repo::Loader;
 use walrus_client::{Accept, BlobStore, Extent, LocalDir, PutOptions, StoreError, Stored};
 
@@ -317,7 +317,7 @@ fn publish_into(
         &options,
         store,
         loader.clone(),
-        Arc::new(Unwatched),
+        Arc::new(NoProgress),
     ))
 }
 

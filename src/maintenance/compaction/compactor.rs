@@ -16,8 +16,8 @@ use crate::lifecycle::fsck::{self, check};
 use crate::lifecycle::{Ledger, LedgerBlob, LedgerEntry, LedgerError};
 use crate::prefetch::learned;
 use crate::publish::{
-    Input, Progress, PublishError, PublishOptions, Published, Rewrite, TierMover, move_for,
-    publish, same,
+    Compaction, Input, Progress, PublishError, PublishOptions, Published, Retiering, better_tier,
+    publish, verify_equal,
 };
 use crate::repo::refs::{Expected, NamedRef, RefStore, RefStoreError};
 use crate::repo::{Access, Loader, RepoError, Repository, Source};
@@ -251,15 +251,15 @@ impl<'a> Compactor<'a> {
 
     async fn open(&self, address: &str) -> Result<Repository, CompactionError> {
         let Ok(Address::Walrus { blob, root }) = address.parse() else {
-            return Err(PublishError::NotOurs.into());
+            return Err(PublishError::ForeignFormat.into());
         };
         Ok(self.loader.open(self.access.clone(), blob, root).await?)
     }
 
-    /// Returns the mover of files for this name, from the learned profile of its mounts.
-    fn mover(&self, name: &RefName, repository: &Repository) -> TierMover {
+    /// Returns the tier changes for this name, from the learned profile of its mounts.
+    fn retiering(&self, name: &RefName, repository: &Repository) -> Retiering {
         let source = Source::of(&Address::Name(name.clone()), &self.settings.refs_dir());
-        TierMover {
+        Retiering {
             improvement: self.settings.compaction.value.improvement,
             profile: learned(repository, &source.identity()).map(Arc::new),
         }
@@ -274,16 +274,16 @@ impl<'a> Compactor<'a> {
     ) -> Result<(CompactionPlan, u64, u32), CompactionError> {
         let repository = self.open(&named.address).await?;
         if repository.is_implied() {
-            return Err(PublishError::NotOurs.into());
+            return Err(PublishError::ForeignFormat.into());
         }
         let network = &self.settings.network.value;
         let tiers = &self.settings.tiers.value;
         let total = repository.head().commits.first().map(|commit| commit.bytes);
-        let mover = self.mover(name, &repository);
+        let retiering = self.retiering(name, &repository);
         let moves = |file: &MeasuredFile<'_>| {
             let (path, bounds) = (file.place.path(), (network.max_body, total));
-            let facts = mover.facts(&path, file.size, file.shrinks, bounds, tiers);
-            move_for(&facts, file.tier, mover.improvement, tiers).is_some()
+            let facts = retiering.facts(&path, file.size, file.shrinks, bounds, tiers);
+            better_tier(&facts, file.tier, retiering.improvement, tiers).is_some()
         };
         let layout = measure(&repository, &moves).await?;
         let epochs = self.epochs(layout.blobs.keys()).await?;
@@ -345,13 +345,13 @@ impl<'a> Compactor<'a> {
         // Recorded first, so that it counts after any interruption.
         let from = Address::Name(candidate.name.clone());
         block_in_place(|| self.log.append(&record(planned, &from, 0, false)))?;
-        let rewrite = Rewrite {
-            most: candidate.plan.as_ref().map(|plan| plan.write),
+        let compaction = Compaction {
+            max_bytes: candidate.plan.as_ref().map(|plan| plan.write),
             repository: old.clone(),
-            leave: (candidate.plan.as_ref())
+            vacate: (candidate.plan.as_ref())
                 .map(|plan| plan.leave.clone())
                 .unwrap_or_default(),
-            mover: Some(self.mover(&candidate.name, &old)),
+            retiering: Some(self.retiering(&candidate.name, &old)),
         };
         let options = PublishOptions {
             put: PutOptions {
@@ -364,7 +364,7 @@ impl<'a> Compactor<'a> {
             ..PublishOptions::default()
         };
         let (store, loader) = (self.store.clone(), self.loader.clone());
-        let input = Input::Rewrite(rewrite);
+        let input = Input::Compaction(compaction);
         let published = publish(input, &options, store, loader, progress).await?;
         drop(options);
         let address = Address::Walrus {
@@ -435,6 +435,6 @@ impl<'a> Compactor<'a> {
             let why = format!("{}: {}", fault.what, fault.why);
             return Err(CompactionError::Damaged(why, name.clone()));
         }
-        Ok(same(old, &new).await?)
+        Ok(verify_equal(old, &new).await?)
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::analysis::classify;
 use super::language::Language;
-use super::verdict::told;
 
 /// Class of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,7 +69,7 @@ impl Class {
     /// Classifies a file by its name, with or without a path, and its first bytes, of
     /// which 512 suffice. Takes about a microsecond.
     pub fn of(name: &[u8], head: &[u8]) -> Class {
-        told(name, head).0
+        classify(name, head).0
     }
 
     /// A distinct number for each format and language, to group similar files. No
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_class_has_a_number_of_its_own() {
+    fn class_numbers_are_unique() {
         use Format::*;
         let formats = [Json, Yaml, Toml, Xml, Table, Settings, Database];
         let plain = [
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stay_what_they_are() {
+    fn class_numbers_are_fixed() {
         assert_eq!(Class::Text.number(), 2);
         assert_eq!(Class::Structured(Format::Json).number(), 16);
         assert_eq!(Class::Code(Language::Rust).number(), 64);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_reads_like_words() {
+    fn classes_display_their_name_and_kind() {
         assert_eq!(Class::Code(Language::Cpp).to_string(), "code (C++)");
         assert_eq!(Class::Archive.to_string(), "archive");
     }

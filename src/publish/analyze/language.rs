@@ -3,7 +3,7 @@
 /// Declares the languages: number, display name, file name extensions, complete file
 /// names, and interpreters in a first line.
 macro_rules! languages {
-    ($($variant:ident = $number:literal $name:literal [$($ending:literal)*] [$($file:literal)*] [$($interpreter:literal)*])*) => {
+    ($($variant:ident = $number:literal $name:literal [$($extension:literal)*] [$($file:literal)*] [$($interpreter:literal)*])*) => {
         /// A programming language. The numbers may be stored in repositories: never
         /// change one, append new ones.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,15 +25,15 @@ macro_rules! languages {
             }
 
             /// Language of files with this extension, in lower case and without the dot.
-            pub(super) fn of_ending(ending: &str) -> Option<Language> {
+            pub(super) fn by_extension(ending: &str) -> Option<Language> {
                 match ending {
-                    $($($ending => Some(Language::$variant),)*)*
+                    $($($extension => Some(Language::$variant),)*)*
                     _ => None,
                 }
             }
 
             /// Language of files with this name, in lower case.
-            pub(super) fn of_file(name: &str) -> Option<Language> {
+            pub(super) fn by_file_name(name: &str) -> Option<Language> {
                 match name {
                     $($($file => Some(Language::$variant),)*)*
                     _ => None,
@@ -41,7 +41,7 @@ macro_rules! languages {
             }
 
             /// Language of scripts for this interpreter.
-            pub(super) fn of_interpreter(program: &str) -> Option<Language> {
+            pub(super) fn by_interpreter(program: &str) -> Option<Language> {
                 match program {
                     $($($interpreter => Some(Language::$variant),)*)*
                     _ => None,
@@ -121,7 +121,7 @@ languages! {
 impl Language {
     /// Language of a script, from the interpreter in its first line:
     /// `#!/usr/bin/env python3`.
-    pub(super) fn of_script(head: &[u8]) -> Option<Language> {
+    pub(super) fn by_script(head: &[u8]) -> Option<Language> {
         let line = head.strip_prefix(b"#!")?;
         let line = &line[..line.len().min(128)];
         let line = line.split(|byte| *byte == b'\n').next()?;
@@ -136,7 +136,7 @@ impl Language {
         program.make_ascii_lowercase();
         // `python3.12` is a version of `python3`.
         let versionless = program.split('.').next().unwrap_or_default();
-        Language::of_interpreter(versionless)
+        Language::by_interpreter(versionless)
     }
 }
 
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_script_is_known_by_its_first_line() {
+    fn detects_the_language_of_a_script_by_its_first_line() {
         for (line, language) in [
             ("#!/bin/sh\n", Some(Language::Shell)),
             (
@@ -161,12 +161,12 @@ mod tests {
             ("#!", None),
             ("# no script", None),
         ] {
-            assert_eq!(Language::of_script(line.as_bytes()), language, "{line}");
+            assert_eq!(Language::by_script(line.as_bytes()), language, "{line}");
         }
     }
 
     #[test]
-    fn numbers_count_up() {
+    fn language_numbers_are_consecutive() {
         for (number, language) in Language::ALL.iter().enumerate() {
             assert_eq!(*language as usize, number);
         }

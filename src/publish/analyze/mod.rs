@@ -16,17 +16,18 @@
 //! Everything here is pure except [`census`], which reads files. Equal bytes and names
 //! yield equal results on every machine, because the published bytes depend on them.
 
+mod analysis;
 mod census;
 mod class;
-mod entropy;
 mod language;
 mod magic;
 mod name;
 mod sample;
-mod verdict;
 
-pub use census::{Found, Watch, census};
+pub use analysis::{
+    Analysis, AnalysisEvidence, ClassEvidence, CompressionEvidence, analyze, analyze_thoroughly,
+};
+pub use census::{AnalyzedFile, CensusProgress, census};
 pub use class::{Class, Format};
 pub use language::Language;
 pub use sample::Sample;
-pub use verdict::{Analysis, Evidence, Measured, Why, analyze, analyze_thoroughly};

@@ -4,32 +4,32 @@ use super::class::{Class, Format};
 use super::language::Language;
 
 /// Maximum length of a known extension, and of a known complete name.
-const LONGEST: usize = 24;
+const MAX_KNOWN_LEN: usize = 24;
 
 /// The class that a file name suggests, with or without a path.
-pub(super) fn promised(name: &[u8]) -> Option<Class> {
+pub(super) fn class_by_name(name: &[u8]) -> Option<Class> {
     let file = name.rsplit(|byte| *byte == b'/').next()?;
-    let mut lower = [0; LONGEST];
+    let mut lower = [0; MAX_KNOWN_LEN];
     // Complete names: `Dockerfile`, `go.sum`.
     if let Some(whole) = lowercase(file, &mut lower)
-        && let Some(class) = of_file(whole)
+        && let Some(class) = by_file_name(whole)
     {
         return Some(class);
     }
     let dot = file.iter().rposition(|byte| *byte == b'.')?;
-    let ending = lowercase(&file[dot + 1..], &mut lower)?;
-    of_ending(ending)
+    let extension = lowercase(&file[dot + 1..], &mut lower)?;
+    by_extension(extension)
 }
 
-fn lowercase<'a>(name: &[u8], room: &'a mut [u8; LONGEST]) -> Option<&'a str> {
-    let room = room.get_mut(..name.len())?;
-    room.copy_from_slice(name);
-    room.make_ascii_lowercase();
-    std::str::from_utf8(room).ok()
+fn lowercase<'a>(name: &[u8], buffer: &'a mut [u8; MAX_KNOWN_LEN]) -> Option<&'a str> {
+    let lower = buffer.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    std::str::from_utf8(lower).ok()
 }
 
-fn of_file(name: &str) -> Option<Class> {
-    if let Some(language) = Language::of_file(name) {
+fn by_file_name(name: &str) -> Option<Class> {
+    if let Some(language) = Language::by_file_name(name) {
         return Some(Class::Code(language));
     }
     Some(match name {
@@ -50,11 +50,11 @@ fn of_file(name: &str) -> Option<Class> {
     })
 }
 
-fn of_ending(ending: &str) -> Option<Class> {
-    if let Some(language) = Language::of_ending(ending) {
+fn by_extension(extension: &str) -> Option<Class> {
+    if let Some(language) = Language::by_extension(extension) {
         return Some(Class::Code(language));
     }
-    Some(match ending {
+    Some(match extension {
         "md" | "markdown" | "mdx" | "txt" | "rst" | "adoc" | "asciidoc" | "tex" | "bib" | "org"
         | "text" | "log" | "po" | "pot" | "srt" | "vtt" | "diff" | "patch" | "rtf" | "ps"
         | "eps" | "man" | "1" | "3" | "5" | "7" | "8" | "pem" | "crt" | "asc" | "snap" => {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_known_by_its_ending_or_as_a_whole_whatever_the_case_and_the_folder() {
+    fn classifies_by_extension_or_complete_name_regardless_of_case_and_folder() {
         for (name, class) in [
             ("src/main.rs", Some(Class::Code(Language::Rust))),
             ("a.b/MAKEFILE", Some(Class::Code(Language::Make))),
@@ -114,9 +114,12 @@ mod tests {
             ("no-ending-at-all-and-a-name-that-is-long", None),
             ("x.an-ending-that-is-longer-than-any", None),
         ] {
-            assert_eq!(promised(name.as_bytes()), class, "{name}");
+            assert_eq!(class_by_name(name.as_bytes()), class, "{name}");
         }
-        assert_eq!(promised(b"\xff\xfe.rs"), Some(Class::Code(Language::Rust)));
-        assert_eq!(promised(b"a.\xff\xfe"), None);
+        assert_eq!(
+            class_by_name(b"\xff\xfe.rs"),
+            Some(Class::Code(Language::Rust))
+        );
+        assert_eq!(class_by_name(b"a.\xff\xfe"), None);
     }
 }

@@ -6,12 +6,12 @@ use zstd::bulk::Compressor;
 
 /// Maximum sample size, in bytes: enough to measure a level 1 compressor, and a sixteenth
 /// of the maximum chunk.
-const MOST: usize = 64 << 10;
+const MAX_SAMPLE_BYTES: usize = 64 << 10;
 /// Bytes of each of the three parts of a partial sample.
-const PART: usize = MOST / 3;
+const PART_BYTES: usize = MAX_SAMPLE_BYTES / 3;
 /// Bytes of each part that suffice for byte statistics: in 12 KiB each of 256 values is
 /// expected 48 times.
-const COUNTED: usize = 4 << 10;
+const COUNTED_BYTES: usize = 4 << 10;
 
 /// Sample of a file: the entire file, or parts from its start, middle and end.
 #[derive(Clone, Debug)]
@@ -38,9 +38,10 @@ impl<'a> Sample<'a> {
 
     /// Offsets and lengths of the parts in a file of `len` bytes.
     pub fn ranges(len: u64) -> impl Iterator<Item = (u64, usize)> {
-        let (count, each) = match len <= MOST as u64 {
-            true => (1, len as usize),
-            false => (3, PART),
+        let (count, each) = if len <= MAX_SAMPLE_BYTES as u64 {
+            (1, len as usize)
+        } else {
+            (3, PART_BYTES)
         };
         let last = len - each as u64;
         let starts = [0, last / 2, last];
@@ -58,24 +59,19 @@ impl<'a> Sample<'a> {
     }
 
     /// Entropy of a smaller sample, in bits per byte; see
-    /// [`entropy`](super::entropy::entropy).
+    /// [`entropy`].
     pub(super) fn entropy(&self) -> f64 {
-        let most = match self.parts.len() {
-            1 => 3 * COUNTED,
-            _ => COUNTED,
-        };
         let mut counted = Vec::with_capacity(3);
-        for part in &self.parts {
-            match part.len() <= most || self.parts.len() > 1 {
-                true => counted.push(&part[..part.len().min(most)]),
-                false => {
-                    let middle = (part.len() - COUNTED) / 2;
-                    let starts = [0, middle, part.len() - COUNTED];
-                    counted.extend(starts.map(|at| &part[at..at + COUNTED]));
-                }
+        match &self.parts[..] {
+            [whole] if whole.len() > 3 * COUNTED_BYTES => {
+                let last = whole.len() - COUNTED_BYTES;
+                let starts = [0, last / 2, last];
+                counted.extend(starts.map(|at| &whole[at..at + COUNTED_BYTES]));
             }
+            [whole] => counted.push(&whole[..]),
+            parts => counted.extend(parts.iter().map(|it| &it[..it.len().min(COUNTED_BYTES)])),
         }
-        super::entropy::entropy(&counted)
+        entropy(&counted)
     }
 
     /// Ratio of stored to plain bytes at zstd level 1, with each part compressed
@@ -85,30 +81,66 @@ impl<'a> Sample<'a> {
         if plain == 0 {
             return 1.0;
         }
-        let stored: usize = self.parts.iter().map(|part| trial(part)).sum();
+        let stored: usize = self.parts.iter().map(|part| compressed_len(part)).sum();
         stored as f64 / plain as f64
     }
 }
 
-/// Compressed size.
-fn trial(part: &[u8]) -> usize {
+fn compressed_len(part: &[u8]) -> usize {
     thread_local! {
         /// Reusable compressor and output buffer: creating them costs more than a trial.
         static TRIAL: RefCell<Option<(Compressor<'static>, Vec<u8>)>> = const { RefCell::new(None) };
     }
     TRIAL.with_borrow_mut(|slot| {
         if slot.is_none() {
-            let room = vec![0; zstd::zstd_safe::compress_bound(MOST)];
-            *slot = Compressor::new(1).ok().map(|it| (it, room));
+            let buffer = vec![0; zstd::zstd_safe::compress_bound(MAX_SAMPLE_BYTES)];
+            *slot = Compressor::new(1).ok().map(|it| (it, buffer));
         }
         // Fails only if memory is exhausted; assume that nothing compresses.
-        let done = slot.as_mut().and_then(|(compressor, room)| {
+        let done = slot.as_mut().and_then(|(compressor, buffer)| {
             compressor
-                .compress_to_buffer(part, room.as_mut_slice())
+                .compress_to_buffer(part, buffer.as_mut_slice())
                 .ok()
         });
         done.unwrap_or(part.len())
     })
+}
+
+/// Shannon entropy of the byte values in `parts`, in bits per byte: 0 for a single
+/// repeated value, 8 if all are equally frequent, 0 for empty input.
+///
+/// No coder with a separate code for each byte stores fewer bits, and one such as
+/// Huffman's stores hardly more. The entropy thus bounds the stored size from above, and
+/// repetition can only reduce it.
+fn entropy(parts: &[&[u8]]) -> f64 {
+    // Four tables, so that equal neighbors do not depend on each other.
+    let mut counts = [[0u32; 256]; 4];
+    for part in parts {
+        let mut fours = part.chunks_exact(4);
+        for four in fours.by_ref() {
+            for (table, byte) in counts.iter_mut().zip(four) {
+                table[usize::from(*byte)] += 1;
+            }
+        }
+        for byte in fours.remainder() {
+            counts[0][usize::from(*byte)] += 1;
+        }
+    }
+    let total: usize = parts.iter().map(|part| part.len()).sum();
+    if total == 0 {
+        return 0.0;
+    }
+    let total = total as f64;
+    let of_one = (0..256).map(|value| {
+        let count: u32 = counts.iter().map(|table| table[value]).sum();
+        let count = f64::from(count);
+        if count > 0.0 {
+            count * count.log2()
+        } else {
+            0.0
+        }
+    });
+    (total.log2() - of_one.sum::<f64>() / total).max(0.0)
 }
 
 #[cfg(test)]
@@ -116,20 +148,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sample_is_the_whole_or_start_middle_and_end() {
-        let whole: Vec<_> = Sample::ranges(MOST as u64).collect();
-        assert_eq!(whole, [(0, MOST)]);
-        for len in [MOST as u64 + 1, 1_000_003, 5 << 30] {
+    fn samples_the_whole_file_or_its_start_middle_and_end() {
+        let whole: Vec<_> = Sample::ranges(MAX_SAMPLE_BYTES as u64).collect();
+        assert_eq!(whole, [(0, MAX_SAMPLE_BYTES)]);
+        for len in [MAX_SAMPLE_BYTES as u64 + 1, 1_000_003, 5 << 30] {
             let ranges: Vec<_> = Sample::ranges(len).collect();
             let [start, middle, end] = ranges[..] else {
                 panic!("{ranges:?}");
             };
-            assert_eq!(start, (0, PART));
-            assert_eq!(end, (len - PART as u64, PART));
+            assert_eq!(start, (0, PART_BYTES));
+            assert_eq!(end, (len - PART_BYTES as u64, PART_BYTES));
             assert!(
-                middle.0 >= PART as u64 && middle.0 + PART as u64 <= end.0,
+                middle.0 >= PART_BYTES as u64 && middle.0 + PART_BYTES as u64 <= end.0,
                 "{ranges:?}"
             );
         }
+    }
+
+    #[test]
+    fn entropy_is_zero_for_one_value_and_eight_bits_for_all() {
+        let all: Vec<u8> = (0..=255).cycle().take(4096).collect();
+        assert_eq!(entropy(&[&all]), 8.0);
+        assert_eq!(entropy(&[&[7; 999]]), 0.0);
+        assert_eq!(entropy(&[]), 0.0);
+        let two: Vec<u8> = [1, 2].into_iter().cycle().take(1000).collect();
+        assert!((entropy(&[&two]) - 1.0).abs() < 1e-9);
+        assert!((entropy(&[&two[..333], &two[333..]]) - 1.0).abs() < 1e-9);
     }
 }

@@ -6,14 +6,19 @@ use std::num::NonZeroU32;
 use bytes::Bytes;
 use gix::ObjectId;
 use gix::objs::Kind;
+use serde::Serialize;
 
-use super::super::PublishError;
-use super::super::objects::{self, failed, git_id};
+use crate::publish::batch::split_by_size;
+use crate::publish::error::PublishError;
+use crate::publish::git_objects::{self, failed, git_id};
+use crate::publish::pending_chunk::PendingChunk;
+use crate::repo::archive::Archive;
+use walgit_format::archive::{ArchivedRef, Segment};
 use walgit_format::commits::{decode_commits, encode_commits};
 use walgit_format::head::GitId;
 
 /// Raw bytes of commits that are compressed together in a chunk.
-const CHUNK: usize = 4 << 20;
+const MAX_CHUNK_BYTES: usize = 4 << 20;
 
 /// Depth of a git repository's history to publish.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,43 +51,101 @@ impl std::str::FromStr for HistoryDepth {
             ("all", _) => Ok(HistoryDepth::All),
             ("none", _) | ("0", _) => Ok(HistoryDepth::None),
             (_, Ok(count)) => Ok(HistoryDepth::Last(count)),
-            (_, Err(_)) => Err("say all, none, or how many commits".into()),
+            (_, Err(_)) => Err("expected all, none, or a number of commits".into()),
         }
     }
 }
 
+/// The history to archive.
+#[derive(Debug)]
+pub(in crate::publish) struct History {
+    /// Parents before children.
+    pub(in crate::publish) commits: Vec<HistoryCommit>,
+    /// Sorted by name.
+    pub(in crate::publish) refs: Vec<ArchivedRef>,
+    /// Tag objects that the refs lead to, each after its target.
+    pub(in crate::publish) tags: Vec<ObjectId>,
+    /// Trees and contents that tags lead to.
+    pub(in crate::publish) roots: Vec<TaggedObject>,
+    /// The full name of the checked-out branch; empty if none.
+    pub(in crate::publish) head: Bytes,
+    pub(in crate::publish) shallow: Vec<GitId>,
+}
+
+/// A tree or content that is the target of a tag.
+#[derive(Debug)]
+pub(in crate::publish) struct TaggedObject {
+    /// The object of the tag: an annotated tag, or `id` itself.
+    pub(in crate::publish) reference: ObjectId,
+    pub(in crate::publish) id: ObjectId,
+    pub(in crate::publish) is_tree: bool,
+    /// The full name of the tag.
+    pub(in crate::publish) name: Bytes,
+}
+
+impl History {
+    /// Whether `archive` already contains exactly this history.
+    pub(in crate::publish) fn is_archived(&self, archive: &Archive) -> bool {
+        let known = |commit: &HistoryCommit| archive.root_of(commit.id.as_slice()).is_some();
+        archive.refs() == self.refs
+            && archive.head() == &self.head[..]
+            && archive.shallow() == self.shallow
+            && archive.marks().count() == self.commits.len()
+            && self.commits.iter().all(known)
+    }
+}
+
+/// Report on archiving a history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HistoryReport {
+    /// Commits of the history.
+    pub commits: u64,
+    /// Commits archived by this publish.
+    pub new_commits: u64,
+    /// Trees, contents and tags archived by this publish.
+    pub new_objects: u64,
+    /// Their stored bytes, excluding commits and lists.
+    pub new_bytes: u64,
+}
+
+/// An archive whose objects are in packs.
+pub(in crate::publish) struct Archived {
+    /// Number of earlier segments that stay.
+    pub(in crate::publish) kept: usize,
+    /// The new segments.
+    pub(in crate::publish) segments: Vec<Segment<PendingChunk>>,
+    pub(in crate::publish) report: HistoryReport,
+}
+
 /// A commit to publish.
 #[derive(Clone, Debug)]
-pub(in super::super) struct CommitFound {
-    pub(in super::super) id: ObjectId,
-    pub(in super::super) tree: ObjectId,
-    pub(in super::super) parents: Vec<ObjectId>,
+pub(in crate::publish) struct HistoryCommit {
+    pub(in crate::publish) id: ObjectId,
+    pub(in crate::publish) tree: ObjectId,
+    pub(in crate::publish) parents: Vec<ObjectId>,
     /// Size of the raw commit, in bytes.
     len: usize,
 }
 
 /// Selects the commits to publish, parents before children, in an order that only depends
 /// on the history.
-pub(in super::super) fn select(
+pub(in crate::publish) fn select(
     repo: &gix::Repository,
     tips: &[ObjectId],
     depth: HistoryDepth,
-) -> Result<Vec<CommitFound>, PublishError> {
-    let (mut found, _) = reach(repo, tips, &ends(repo)?, depth.commits())?;
+) -> Result<Vec<HistoryCommit>, PublishError> {
+    let (mut found, _) = reach(repo, tips, &shallow_boundary(repo)?, depth.commits())?;
     let mut done: HashSet<ObjectId> = HashSet::new();
     let mut order = Vec::with_capacity(found.len());
     for tip in tips {
         let mut stack = vec![(*tip, false)];
-        while let Some((id, below_done)) = stack.pop() {
-            if below_done {
+        while let Some((id, parents_done)) = stack.pop() {
+            if parents_done {
                 order.push(id);
-                continue;
+            } else if let Some(commit) = found.get(&id).filter(|_| done.insert(id)) {
+                stack.push((id, true));
+                stack.extend(commit.parents.iter().rev().map(|parent| (*parent, false)));
             }
-            let Some(commit) = found.get(&id).filter(|_| done.insert(id)) else {
-                continue;
-            };
-            stack.push((id, true));
-            stack.extend(commit.parents.iter().rev().map(|parent| (*parent, false)));
         }
     }
     Ok(order.iter().filter_map(|id| found.remove(id)).collect())
@@ -90,39 +153,39 @@ pub(in super::super) fn select(
 
 /// Number of commits from a tip to the first one whose parents are not published; `None`
 /// if the entire history is published.
-pub(in super::super) fn cut(
+pub(in crate::publish) fn boundary_depth(
     repo: &gix::Repository,
     tips: &[ObjectId],
     depth: HistoryDepth,
 ) -> Result<Option<u32>, PublishError> {
-    let ends = ends(repo)?;
-    if depth == HistoryDepth::All && ends.is_empty() {
+    let boundary = shallow_boundary(repo)?;
+    if depth == HistoryDepth::All && boundary.is_empty() {
         return Ok(None);
     }
-    let (found, last) = reach(repo, tips, &ends, depth.commits())?;
-    let is_cut = |(id, _): &&(ObjectId, u32)| {
+    let (found, last) = reach(repo, tips, &boundary, depth.commits())?;
+    let is_boundary = |(id, _): &&(ObjectId, u32)| {
         let mut parents = found.get(id).into_iter().flat_map(|it| &it.parents);
         parents.any(|parent| !found.contains_key(parent))
     };
-    Ok(last.iter().find(is_cut).map(|(_, depth)| *depth))
+    Ok(last.iter().find(is_boundary).map(|(_, depth)| *depth))
 }
 
 /// Boundary commits of a shallow clone: its history ends there even if parents exist.
-fn ends(repo: &gix::Repository) -> Result<HashSet<ObjectId>, PublishError> {
-    let ends = repo.shallow_commits().map_err(|why| failed(repo, why))?;
-    Ok(ends.iter().flat_map(|ends| ends.iter()).copied().collect())
+fn shallow_boundary(repo: &gix::Repository) -> Result<HashSet<ObjectId>, PublishError> {
+    let commits = repo.shallow_commits().map_err(|why| failed(repo, why))?;
+    Ok(commits.iter().flat_map(|it| it.iter()).copied().collect())
 }
 
 /// Found commits; also the commits whose parents were not visited, with their distances
 /// from a tip, nearest first.
-type Reached = (HashMap<ObjectId, CommitFound>, Vec<(ObjectId, u32)>);
+type Reached = (HashMap<ObjectId, HistoryCommit>, Vec<(ObjectId, u32)>);
 
-/// Returns all commits at most `most - 1` steps from a tip.
+/// Returns all commits at most `max_depth - 1` steps from a tip.
 fn reach(
     repo: &gix::Repository,
     tips: &[ObjectId],
-    ends: &HashSet<ObjectId>,
-    most: u32,
+    boundary: &HashSet<ObjectId>,
+    max_depth: u32,
 ) -> Result<Reached, PublishError> {
     let mut found = HashMap::new();
     let mut last = Vec::new();
@@ -131,36 +194,37 @@ fn reach(
         if found.contains_key(&id) {
             continue;
         }
-        let commit = objects::commit(repo, id)?;
-        let parents = commit.parents().iter();
-        let parents = parents.map(|parent| objects::object_id(repo, parent));
-        let parents: Vec<ObjectId> = parents.collect::<Result<_, _>>()?;
-        if depth < most && !ends.contains(&id) {
-            queue.extend(parents.iter().map(|parent| (*parent, depth + 1)));
+        let commit = HistoryCommit::read(repo, id)?;
+        if depth < max_depth && !boundary.contains(&id) {
+            queue.extend(commit.parents.iter().map(|parent| (*parent, depth + 1)));
         } else {
             last.push((id, depth));
         }
-        let tree = objects::object_id(repo, commit.tree())?;
-        let len = commit.raw().len();
-        found.insert(
-            id,
-            CommitFound {
-                id,
-                tree,
-                parents,
-                len,
-            },
-        );
+        found.insert(id, commit);
     }
     Ok((found, last))
 }
 
+impl HistoryCommit {
+    fn read(repo: &gix::Repository, id: ObjectId) -> Result<Self, PublishError> {
+        let commit = git_objects::commit(repo, id)?;
+        let parents = commit.parents().iter();
+        let parents = parents.map(|parent| git_objects::object_id(repo, parent));
+        Ok(HistoryCommit {
+            id,
+            tree: git_objects::object_id(repo, commit.tree())?,
+            parents: parents.collect::<Result<_, _>>()?,
+            len: commit.raw().len(),
+        })
+    }
+}
+
 /// The commits that have parents outside of this set, sorted.
-pub(in super::super) fn shallow(commits: &[CommitFound]) -> Vec<GitId> {
-    let here: HashSet<ObjectId> = commits.iter().map(|commit| commit.id).collect();
+pub(in crate::publish) fn shallow(commits: &[HistoryCommit]) -> Vec<GitId> {
+    let selected: HashSet<ObjectId> = commits.iter().map(|commit| commit.id).collect();
     let ends = commits.iter().filter(|commit| {
         let mut parents = commit.parents.iter();
-        parents.any(|parent| !here.contains(parent))
+        parents.any(|parent| !selected.contains(parent))
     });
     let mut ends: Vec<GitId> = ends.map(|commit| git_id(commit.id)).collect();
     ends.sort();
@@ -169,16 +233,16 @@ pub(in super::super) fn shallow(commits: &[CommitFound]) -> Vec<GitId> {
 
 /// Commits that are stored in one chunk.
 #[derive(Debug)]
-pub(in super::super) struct KnownCommits {
-    pub(in super::super) raw: Bytes,
+pub(in crate::publish) struct StoredCommits {
+    pub(in crate::publish) raw: Bytes,
     ids: Vec<GitId>,
 }
 
-impl KnownCommits {
+impl StoredCommits {
     /// Decodes a chunk; `None` if it is damaged and has to be recreated.
-    pub(in super::super) fn read(raw: &Bytes, sample: &GitId) -> Option<Self> {
+    pub(in crate::publish) fn decode(raw: &Bytes, sample: &GitId) -> Option<Self> {
         let commits = decode_commits(raw, sample).ok()?;
-        Some(KnownCommits {
+        Some(StoredCommits {
             raw: raw.clone(),
             ids: commits.into_iter().map(|commit| commit.id).collect(),
         })
@@ -188,48 +252,39 @@ impl KnownCommits {
 /// Encodes the commits in chunks. Reuses stored chunks if all their commits are
 /// published. Trailing chunks that are no larger than the new content are merged with it,
 /// so that many small publishes do not leave many small chunks.
-pub(in super::super) fn in_chunks(
+pub(in crate::publish) fn encode_chunks(
     repo: &gix::Repository,
-    commits: &[CommitFound],
-    known: &[KnownCommits],
+    commits: &[HistoryCommit],
+    stored: &[StoredCommits],
 ) -> Result<Vec<Vec<u8>>, PublishError> {
     let lens: HashMap<GitId, usize> = (commits.iter())
         .map(|commit| (git_id(commit.id), commit.len))
         .collect();
-    let usable = |chunk: &&KnownCommits| chunk.ids.iter().all(|id| lens.contains_key(id));
-    let mut kept: Vec<&KnownCommits> = known.iter().take_while(usable).collect();
-    let stored = |kept: &[&KnownCommits]| -> HashSet<GitId> {
+    let usable = |chunk: &&StoredCommits| chunk.ids.iter().all(|id| lens.contains_key(id));
+    let mut kept: Vec<&StoredCommits> = stored.iter().take_while(usable).collect();
+    let in_kept = |kept: &[&StoredCommits]| -> HashSet<GitId> {
         kept.iter().flat_map(|chunk| &chunk.ids).cloned().collect()
     };
-    let before = stored(&kept);
-    let fresh = lens.iter().filter(|(id, _)| !before.contains(id));
-    let mut bytes: usize = fresh.map(|(_, len)| len).sum();
+    let done = in_kept(&kept);
+    let new = lens.iter().filter(|(id, _)| !done.contains(id));
+    let mut bytes: usize = new.map(|(_, len)| len).sum();
     while let Some(last) = kept.pop_if(|last| last.raw.len() <= bytes) {
         bytes += last.raw.len();
     }
-    let before = stored(&kept);
+    let done = in_kept(&kept);
     let mut chunks: Vec<Vec<u8>> = kept.iter().map(|chunk| chunk.raw.to_vec()).collect();
-    let mut pending: Vec<(GitId, Vec<u8>)> = Vec::new();
-    let mut len = 0;
-    let chunk = |pending: &[(GitId, Vec<u8>)]| {
-        encode_commits(pending.iter().map(|(id, raw)| (id, &raw[..])))
-            .map_err(PublishError::encode("a chunk of commits"))
-    };
-    for commit in commits {
-        let id = git_id(commit.id);
-        if before.contains(&id) {
-            continue;
-        }
-        if len > 0 && len + commit.len > CHUNK {
-            chunks.push(chunk(&pending)?);
-            pending.clear();
-            len = 0;
-        }
-        pending.push((id, objects::read_as(repo, commit.id, Kind::Commit)?));
-        len += commit.len;
-    }
-    if !pending.is_empty() {
-        chunks.push(chunk(&pending)?);
+    let new: Vec<&HistoryCommit> = (commits.iter())
+        .filter(|commit| !done.contains(&git_id(commit.id)))
+        .collect();
+    for group in split_by_size(&new, usize::MAX, MAX_CHUNK_BYTES, |commit| commit.len) {
+        let read = |commit: &&HistoryCommit| {
+            let raw = git_objects::read_as(repo, commit.id, Kind::Commit)?;
+            Ok((git_id(commit.id), raw))
+        };
+        let raw: Vec<(GitId, Vec<u8>)> =
+            (group.iter().map(read)).collect::<Result<_, PublishError>>()?;
+        let encoded = encode_commits(raw.iter().map(|(id, raw)| (id, &raw[..])));
+        chunks.push(encoded.map_err(PublishError::encode("a chunk of commits"))?);
     }
     Ok(chunks)
 }

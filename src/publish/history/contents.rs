@@ -9,248 +9,197 @@ use gix::bstr::ByteSlice as _;
 use gix::objs::Kind;
 use rayon::prelude::*;
 
-use super::super::PublishError;
-use super::super::content::pieces;
-use super::super::objects::{failed, read_as};
-use super::super::placed::{Placed, chunk_len};
-use super::super::plan::ContentPlan;
-use super::walk::{ContentFound, Found};
-use super::{Desk, Encoded};
-use walgit_format::archive::{ContentGroup, Run};
+use super::segment::{Encoded, SegmentBuilder};
+use super::walk::{FoundContent, HistoryObjects};
+use crate::publish::batch::split_by_size;
+use crate::publish::chunking::split;
+use crate::publish::error::PublishError;
+use crate::publish::git_objects::{blob_len, failed, read_as};
+use crate::publish::pending_chunk::{PendingChunk, chunk_len};
+use crate::publish::plan::ContentPlan;
+use walgit_format::archive::ContentGroup;
 use walgit_format::chunk::{Bases, ChunkHash, Codec, MAX_BASE_BYTES, MAX_BASES, seal, seal_patch};
 use walgit_format::head::GitId;
 
-/// Plain bytes of a group: nearby versions of a file compress to almost nothing. A reader
-/// decodes at most this much per content, and the memory cache retains it.
-const GROUP: u64 = 8 << 20;
+/// Maximum plain bytes of a group: nearby versions of a file compress to almost nothing. A
+/// reader decodes at most this much per content, and the memory cache retains it.
+const MAX_GROUP_BYTES: usize = 8 << 20;
 /// Larger contents are stored as separate chunks.
-const MAX_GROUPED: u64 = 1 << 20;
+const MAX_GROUPED_CONTENT: u64 = 1 << 20;
 /// Number of groups that are encoded concurrently.
-const BATCH: usize = 4;
-/// A patch must save at least this fraction (1/`WORTH`) of the group; otherwise fetching
+const GROUP_CONCURRENCY: usize = 4;
+/// A patch must save at least this fraction (as a divisor) of the group; otherwise fetching
 /// its bases does not pay.
-const WORTH: usize = 20;
+const MIN_PATCH_SAVING: usize = 20;
 
-/// Storage form of a content.
-enum Home {
-    /// Part of a group, with its size in bytes.
-    Group(u64),
-    /// Stored in the published trees.
-    Published(Vec<Placed>),
-    /// Cut into chunks.
-    Cut,
-}
+/// A content of a group, and its size in bytes.
+type Grouped = (FoundContent, u64);
+/// A possible base: its git ID and its chunk.
+type Base = (ObjectId, PendingChunk);
 
-/// Places the found contents and numbers them from `first`.
-pub(super) fn place(
-    desk: &mut Desk<'_>,
-    repo: &gix::Repository,
-    found: &Found,
+/// Stores the found contents and numbers them from `first`.
+pub(super) fn store_contents(
+    builder: &mut SegmentBuilder<'_>,
+    found: &HistoryObjects,
     numbers: &mut HashMap<ObjectId, u64>,
     first: u64,
 ) -> Result<(), PublishError> {
-    let published = Published::of(desk);
-    let (mut grouped, mut others) = (Vec::new(), Vec::new());
+    let published = PublishedContents::of(builder);
+    let mut grouped: Vec<Grouped> = Vec::new();
+    // Contents outside of groups; with their chunks, unless these have to be stored.
+    let mut separate: Vec<(FoundContent, Option<Vec<PendingChunk>>)> = Vec::new();
     for content in &found.contents {
-        match home(repo, &published, desk, content)? {
-            Home::Group(len) => grouped.push((*content, len)),
-            home => others.push((*content, home)),
+        if let Some(chunks) = published.chunks(builder, content.id) {
+            separate.push((*content, Some(chunks)));
+            continue;
+        }
+        match blob_len(&builder.repo, content.id)? {
+            0 => separate.push((*content, Some(Vec::new()))),
+            len if len <= MAX_GROUPED_CONTENT => grouped.push((*content, len)),
+            _ => separate.push((*content, None)),
         }
     }
     let in_order = grouped.iter().map(|(content, _)| content.id);
-    let in_order = in_order.chain(others.iter().map(|(content, _)| content.id));
-    for (number, id) in (first..).zip(in_order) {
-        numbers.insert(id, number);
-    }
-    groups(desk, repo, found, &published, &grouped)?;
-    for (content, home) in others {
-        let chunks = match home {
-            Home::Published(chunks) => chunks,
-            _ => cut(desk, repo, found, &content)?,
+    let in_order = in_order.chain(separate.iter().map(|(content, _)| content.id));
+    numbers.extend(in_order.zip(first..));
+    store_groups(builder, found, &published, &grouped)?;
+    for (content, chunks) in separate {
+        let chunks = match chunks {
+            Some(chunks) => chunks,
+            None => store_chunks(builder, found, &content)?,
         };
-        desk.run(chunks);
-        desk.told(1);
+        builder.push_file(chunks);
     }
     Ok(())
 }
 
-fn home(
-    repo: &gix::Repository,
-    published: &Published<'_>,
-    desk: &Desk<'_>,
-    content: &ContentFound,
-) -> Result<Home, PublishError> {
-    if let Some(chunks) = published.chunks(desk, content.id) {
-        return Ok(Home::Published(chunks));
-    }
-    let header = repo.find_header(content.id);
-    // Reading the object whole reports the error.
-    let Ok(header) = header else {
-        let len = read_as(repo, content.id, Kind::Blob)?.len() as u64;
-        return Ok(Home::Group(len));
-    };
-    Ok(match header.size() {
-        0 => Home::Published(Vec::new()),
-        size if size <= MAX_GROUPED => Home::Group(size),
-        _ => Home::Cut,
-    })
-}
-
-impl Desk<'_> {
-    /// Adds a content that consists of these chunks.
-    fn run(&mut self, chunks: Vec<Placed>) {
-        let run = Run {
-            first: self.segment.chunks.len(),
-            count: chunks.len(),
-        };
-        self.segment.chunks.extend(chunks);
-        self.segment.files.push(run);
-    }
-}
-
 /// Content of the published trees, by git ID.
-struct Published<'a> {
+struct PublishedContents<'a> {
     contents: HashMap<&'a [u8], &'a ContentPlan>,
     /// Root tree of the first commit.
-    tip: Option<ObjectId>,
+    root: Option<ObjectId>,
 }
 
-impl<'a> Published<'a> {
-    fn of(desk: &Desk<'a>) -> Self {
-        let entries = desk.plan.directories.iter().flat_map(|it| &it.entries);
+impl<'a> PublishedContents<'a> {
+    fn of(builder: &SegmentBuilder<'a>) -> Self {
+        let entries = builder.plan.directories.iter().flat_map(|it| &it.entries);
         let contents =
             entries.filter_map(|entry| Some((&entry.git.as_ref()?.0[..], &entry.content)));
-        let newest = (desk.plan.history.as_ref()).and_then(|history| {
-            let tip = &desk.plan.commits.first()?.id.git();
-            let mut commits = history.commits.iter().rev();
-            commits.find(|commit| commit.id.as_slice() == &tip.0[..])
-        });
-        Published {
+        let tip = builder.plan.commits.first().map(|commit| commit.id.git());
+        let mut commits = builder.history.commits.iter().rev();
+        let newest = tip.and_then(|tip| commits.find(|commit| commit.id.as_slice() == &tip.0[..]));
+        PublishedContents {
             contents: contents.collect(),
-            tip: newest.map(|commit| commit.tree),
+            root: newest.map(|commit| commit.tree),
         }
     }
 
     /// The chunks of a content that the trees store as chunks.
-    fn chunks(&self, desk: &Desk<'_>, id: ObjectId) -> Option<Vec<Placed>> {
-        let known = || {
-            let (_, content) = desk.known.file(&GitId(id.as_slice().to_vec()))?;
+    fn chunks(&self, builder: &SegmentBuilder<'_>, id: ObjectId) -> Option<Vec<PendingChunk>> {
+        let stored = || {
+            let (_, content) = builder.previous.files.get(&GitId(id.as_slice().to_vec()))?;
             Some(content)
         };
-        match self.contents.get(id.as_slice()).copied().or_else(known)? {
+        match self.contents.get(id.as_slice()).copied().or_else(stored)? {
             ContentPlan::Chunks(chunks) if !chunks.is_empty() => Some(chunks.clone()),
-            ContentPlan::List(list) => desk.known.listed(&list.hash).map(<[Placed]>::to_vec),
+            ContentPlan::List(list) => builder.previous.listed.get(&list.hash).cloned(),
             _ => None,
         }
     }
 
-    /// The git ID and chunk of the newest tree's file at a path, if it is a single chunk
-    /// that is not a patch.
-    fn base(
-        &self,
-        desk: &Desk<'_>,
-        repo: &gix::Repository,
-        path: &[u8],
-    ) -> Option<(ObjectId, Placed)> {
-        let tree = repo.find_tree(self.tip?).ok()?;
+    /// The newest tree's file at a path, if it is a single chunk that is not a patch.
+    fn base(&self, builder: &SegmentBuilder<'_>, path: &[u8]) -> Option<Base> {
+        let tree = builder.repo.find_tree(self.root?).ok()?;
         let path: &Path = path.to_path().ok()?;
         let id = tree.lookup_entry_by_path(path).ok()??.object_id();
-        let mut chunks = self.chunks(desk, id)?;
+        let mut chunks = self.chunks(builder, id)?;
         let chunk = chunks.pop().filter(|_| chunks.is_empty())?;
         (chunk.codec != Codec::Patch).then_some((id, chunk))
     }
-}
 
-/// An encoded group, ready to be placed.
-struct Made {
-    hash: ChunkHash,
-    len: usize,
-    ends: Vec<u32>,
-    sealed: Encoded,
-}
-
-fn groups(
-    desk: &mut Desk<'_>,
-    repo: &gix::Repository,
-    found: &Found,
-    published: &Published<'_>,
-    contents: &[(ContentFound, u64)],
-) -> Result<(), PublishError> {
-    let mut groups: Vec<&[(ContentFound, u64)]> = Vec::new();
-    let mut rest = contents;
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = rest.iter().take_while(|(_, len)| {
-            bytes += len;
-            bytes <= GROUP
-        });
-        let (group, later) = rest.split_at(fits.count().max(1));
-        groups.push(group);
-        rest = later;
+    /// Possible bases of a group: the newest tree's files at its paths.
+    fn bases(
+        &self,
+        builder: &SegmentBuilder<'_>,
+        found: &HistoryObjects,
+        group: &[Grouped],
+    ) -> Vec<Base> {
+        let mut bases: Vec<Base> = Vec::new();
+        let (mut seen, mut bytes) = (HashSet::new(), 0);
+        let mut path = None;
+        for (content, _) in group {
+            if path.replace(content.path) == Some(content.path) {
+                continue;
+            }
+            let base = self.base(builder, &found.paths[content.path as usize]);
+            let Some((id, chunk)) = base else {
+                continue;
+            };
+            let len = u64::from(chunk.raw_len);
+            if bases.len() == MAX_BASES || bytes + len > MAX_BASE_BYTES {
+                break;
+            }
+            if seen.insert(chunk.hash) {
+                bytes += len;
+                bases.push((id, chunk));
+            }
+        }
+        bases
     }
-    let shared = repo.clone().into_sync();
-    for batch in groups.chunks(BATCH) {
-        let bases: Vec<Vec<(ObjectId, Placed)>> = (batch.iter())
-            .map(|group| bases(desk, repo, found, published, group))
+}
+
+/// A group that is ready to be stored.
+struct EncodedGroup {
+    hash: ChunkHash,
+    ends: Vec<u32>,
+    encoded: Encoded,
+}
+
+fn store_groups(
+    builder: &mut SegmentBuilder<'_>,
+    found: &HistoryObjects,
+    published: &PublishedContents<'_>,
+    contents: &[Grouped],
+) -> Result<(), PublishError> {
+    let groups: Vec<&[Grouped]> =
+        split_by_size(contents, usize::MAX, MAX_GROUP_BYTES, |(_, len)| {
+            *len as usize
+        })
+        .collect();
+    let shared = builder.repo.clone().into_sync();
+    let level = builder.compression.history_level();
+    for batch in groups.chunks(GROUP_CONCURRENCY) {
+        let bases: Vec<Vec<Base>> = (batch.iter())
+            .map(|group| published.bases(builder, found, group))
             .collect();
-        let level = desk.how.history();
-        let made: Vec<Made> = (batch.par_iter().zip(bases))
+        let encoded: Vec<EncodedGroup> = (batch.par_iter().zip(bases))
             .map_init(
                 || shared.to_thread_local(),
-                |repo, (group, bases)| make(repo, group, bases, level),
+                |repo, (group, bases)| encode_group(repo, group, bases, level),
             )
             .collect::<Result<_, _>>()?;
-        for (group, made) in batch.iter().zip(made) {
-            let len = made.len;
-            let chunk = desk.chunk(made.hash, len, made.sealed)?;
-            desk.segment.contents.push(ContentGroup {
-                chunk,
-                ends: made.ends,
-            });
-            desk.told(group.len() as u64);
+        for EncodedGroup {
+            hash,
+            ends,
+            encoded,
+        } in encoded
+        {
+            let (count, len) = (ends.len() as u64, ends.last().copied().unwrap_or(0));
+            let chunk = builder.push_chunk(hash, len as usize, encoded)?;
+            builder.segment.contents.push(ContentGroup { chunk, ends });
+            builder.report_done(count);
         }
     }
     Ok(())
 }
 
-/// Possible bases of a group: the newest tree's files at its paths.
-fn bases(
-    desk: &Desk<'_>,
+/// Encodes a group, as a patch against its bases if that pays.
+fn encode_group(
     repo: &gix::Repository,
-    found: &Found,
-    published: &Published<'_>,
-    group: &[(ContentFound, u64)],
-) -> Vec<(ObjectId, Placed)> {
-    let mut bases: Vec<(ObjectId, Placed)> = Vec::new();
-    let (mut seen, mut bytes) = (HashSet::new(), 0);
-    let mut path = None;
-    for (content, _) in group {
-        if path.replace(content.path) == Some(content.path) {
-            continue;
-        }
-        let Some((id, chunk)) = published.base(desk, repo, &found.paths[content.path as usize])
-        else {
-            continue;
-        };
-        bytes += u64::from(chunk.raw_len);
-        if bases.len() == MAX_BASES || bytes > MAX_BASE_BYTES {
-            break;
-        }
-        if seen.insert(chunk.hash) {
-            bases.push((id, chunk));
-        } else {
-            bytes -= u64::from(chunk.raw_len);
-        }
-    }
-    bases
-}
-
-fn make(
-    repo: &gix::Repository,
-    group: &[(ContentFound, u64)],
-    bases: Vec<(ObjectId, Placed)>,
+    group: &[Grouped],
+    bases: Vec<Base>,
     level: i32,
-) -> Result<Made, PublishError> {
+) -> Result<EncodedGroup, PublishError> {
     let mut bytes = Vec::with_capacity(group.iter().map(|(_, len)| *len as usize).sum());
     let mut ends = Vec::with_capacity(group.len());
     for (content, len) in group {
@@ -261,64 +210,53 @@ fn make(
         bytes.extend_from_slice(&content_bytes);
         ends.push(chunk_len(bytes.len())?);
     }
-    let alone = seal(&bytes, level);
-    let raw_bases = (bases.iter()).map(|(id, _)| read_as(repo, *id, Kind::Blob));
-    let raw_bases: Vec<Vec<u8>> = raw_bases.collect::<Result<_, _>>()?;
+    let standalone = seal(&bytes, level);
+    let raw_bases: Vec<Vec<u8>> = (bases.iter())
+        .map(|(id, _)| read_as(repo, *id, Kind::Blob))
+        .collect::<Result<_, _>>()?;
     let parts: Vec<&[u8]> = raw_bases.iter().map(|base| &base[..]).collect();
-    let patch = match parts.is_empty() {
-        true => None,
-        false => seal_patch(&bytes, &parts, level),
-    };
-    let worth = alone.bytes.len() - alone.bytes.len() / WORTH;
-    let sealed = match patch.filter(|patch| patch.bytes.len() < worth) {
+    let patch = (!parts.is_empty()).then(|| seal_patch(&bytes, &parts, level));
+    let max_patch = standalone.bytes.len() - standalone.bytes.len() / MIN_PATCH_SAVING;
+    let encoded = match patch
+        .flatten()
+        .filter(|patch| patch.bytes.len() < max_patch)
+    {
         Some(patch) => {
-            let bases: Vec<Placed> = bases.into_iter().map(|(_, chunk)| chunk).collect();
+            let bases: Vec<PendingChunk> = bases.into_iter().map(|(_, chunk)| chunk).collect();
             (patch, bases.into())
         }
-        None => (alone, Bases::NONE),
+        None => (standalone, Bases::NONE),
     };
-    Ok(Made {
-        hash: ChunkHash::of(&bytes),
-        len: bytes.len(),
+    let hash = ChunkHash::of(&bytes);
+    Ok(EncodedGroup {
+        hash,
         ends,
-        sealed,
+        encoded,
     })
 }
 
 /// Cuts a large content into content-defined chunks, so that versions share them.
-fn cut(
-    desk: &mut Desk<'_>,
-    repo: &gix::Repository,
-    found: &Found,
-    content: &ContentFound,
-) -> Result<Vec<Placed>, PublishError> {
-    let bytes: Bytes = read_as(repo, content.id, Kind::Blob)?.into();
+fn store_chunks(
+    builder: &mut SegmentBuilder<'_>,
+    found: &HistoryObjects,
+    content: &FoundContent,
+) -> Result<Vec<PendingChunk>, PublishError> {
+    let bytes: Bytes = read_as(&builder.repo, content.id, Kind::Blob)?.into();
     let path = &found.paths[content.path as usize];
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    let manner = desk.how.manner(name, &bytes);
-    let pieces = pieces(&bytes);
-    let (packs, known) = (&*desk.packs, desk.known);
-    let sealed: Vec<(ChunkHash, Option<Encoded>)> = (pieces.par_iter())
-        .map(|piece| {
-            let hash = ChunkHash::of(piece);
-            let new = packs.find(&hash, known).is_none();
-            (hash, new.then(|| manner.seal(piece)))
+    let codec = builder.compression.file_codec(name, &bytes);
+    let chunks = split(&bytes);
+    let packs = &*builder.packs;
+    let encoded: Vec<(ChunkHash, Option<Encoded>)> = (chunks.par_iter())
+        .map(|chunk| {
+            let hash = ChunkHash::of(chunk);
+            let new = packs.find(&hash).is_none();
+            (hash, new.then(|| codec.encode(chunk)))
         })
         .collect();
-    let mut chunks = Vec::with_capacity(pieces.len());
-    for (piece, (hash, sealed)) in pieces.iter().zip(sealed) {
-        // A piece may occur twice.
-        let placed = match (desk.packs.find(&hash, desk.known), sealed) {
-            (Some(placed), _) => placed,
-            (None, Some((sealed, bases))) => {
-                desk.bytes += sealed.bytes.len() as u64;
-                (desk.packs).add(hash, chunk_len(piece.len())?, &sealed, bases)?
-            }
-            (None, None) => {
-                return Err(PublishError::Internal("a chunk is not where it was found"));
-            }
-        };
-        chunks.push(placed);
-    }
-    Ok(chunks)
+    // A chunk may occur twice.
+    let chunks = chunks.iter().zip(encoded);
+    chunks
+        .map(|(chunk, (hash, encoded))| builder.store(hash, chunk.len(), encoded))
+        .collect()
 }

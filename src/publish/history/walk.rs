@@ -1,24 +1,23 @@
 //! Collects every tree and content of a history that is not archived yet, in storage
 //! order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use gix::ObjectId;
 use gix::objs::Kind;
 
-use super::super::PublishError;
-use super::super::git::join;
-use super::super::objects::{failed, read_as};
-use super::Root;
-use super::commits::CommitFound;
+use super::commits::{HistoryCommit, TaggedObject};
+use crate::publish::error::PublishError;
+use crate::publish::git_objects::{malformed_tree, read_as};
+use crate::publish::plan::join;
 use walgit_format::archive::parse_tree;
 
 /// A tree found by the walk.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TreeFound {
+pub(super) struct FoundTree {
     pub(super) id: ObjectId,
-    /// Index in [`Found::paths`].
+    /// Index in [`HistoryObjects::paths`].
     path: u32,
     /// One more than the maximum height of its subtrees.
     height: u32,
@@ -26,19 +25,19 @@ pub(super) struct TreeFound {
 
 /// A content found by the walk.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ContentFound {
+pub(super) struct FoundContent {
     pub(super) id: ObjectId,
-    /// Index in [`Found::paths`].
+    /// Index in [`HistoryObjects::paths`].
     pub(super) path: u32,
 }
 
 /// Deduplicated results of the walk.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct HistoryObjects {
     /// Trees, each after everything that it contains; grouped by path.
-    pub(super) trees: Vec<TreeFound>,
+    pub(super) trees: Vec<FoundTree>,
     /// Contents, grouped by path, newest first.
-    pub(super) contents: Vec<ContentFound>,
+    pub(super) contents: Vec<FoundContent>,
     /// Paths at which objects were found first.
     pub(super) paths: Vec<Rc<[u8]>>,
 }
@@ -47,14 +46,14 @@ struct Walk<'a> {
     repo: &'a gix::Repository,
     /// Numbers of archived objects.
     archived: &'a HashMap<ObjectId, u64>,
-    found: Found,
+    found: HistoryObjects,
     /// Index in `found.trees`.
     trees: HashMap<ObjectId, u32>,
-    contents: HashMap<ObjectId, ()>,
+    contents: HashSet<ObjectId>,
     paths: HashMap<Rc<[u8]>, u32>,
 }
 
-enum Step {
+enum WalkStep {
     Enter(ObjectId, Rc<[u8]>),
     Leave(u32, Vec<ObjectId>),
 }
@@ -62,39 +61,40 @@ enum Step {
 /// Walks the trees of these commits, newest first, and the other targets of tags.
 pub(super) fn walk(
     repo: &gix::Repository,
-    commits: &[&CommitFound],
-    roots: &[&Root],
+    commits: &[&HistoryCommit],
+    roots: &[&TaggedObject],
     archived: &HashMap<ObjectId, u64>,
-    mut told: impl FnMut(u64),
-) -> Result<Found, PublishError> {
+    mut progress: impl FnMut(u64),
+) -> Result<HistoryObjects, PublishError> {
     let mut walk = Walk {
         repo,
         archived,
-        found: Found::default(),
+        found: HistoryObjects::default(),
         trees: HashMap::new(),
-        contents: HashMap::new(),
+        contents: HashSet::new(),
         paths: HashMap::new(),
     };
     for commit in commits.iter().rev() {
         walk.tree(commit.tree)?;
-        told(walk.trees.len() as u64 + walk.contents.len() as u64);
+        progress(walk.trees.len() as u64 + walk.contents.len() as u64);
     }
     for root in roots {
-        match root.is_tree {
-            true => walk.tree(root.id)?,
-            false => walk.content(root.id, &Rc::from(&root.name[..])),
+        if root.is_tree {
+            walk.tree(root.id)?;
+        } else {
+            walk.content(root.id, &Rc::from(&root.name[..]));
         }
     }
-    Ok(walk.in_order())
+    Ok(walk.sorted())
 }
 
 impl Walk<'_> {
     fn tree(&mut self, root: ObjectId) -> Result<(), PublishError> {
-        let mut stack = vec![Step::Enter(root, Rc::from([]))];
+        let mut stack = vec![WalkStep::Enter(root, Rc::from([]))];
         while let Some(step) = stack.pop() {
             match step {
-                Step::Enter(id, path) => self.enter(id, &path, &mut stack)?,
-                Step::Leave(number, below) => {
+                WalkStep::Enter(id, path) => self.enter(id, &path, &mut stack)?,
+                WalkStep::Leave(number, below) => {
                     let heights = below.iter().filter_map(|id| self.trees.get(id));
                     let heights = heights.map(|&at| self.found.trees[at as usize].height);
                     let height = heights.max().map_or(0, |height| height + 1);
@@ -109,7 +109,7 @@ impl Walk<'_> {
         &mut self,
         id: ObjectId,
         path: &Rc<[u8]>,
-        stack: &mut Vec<Step>,
+        stack: &mut Vec<WalkStep>,
     ) -> Result<(), PublishError> {
         if self.archived.contains_key(&id) || self.trees.contains_key(&id) {
             return Ok(());
@@ -118,39 +118,36 @@ impl Walk<'_> {
         let number = self.found.trees.len() as u32;
         self.trees.insert(id, number);
         let path_number = self.path(path);
-        self.found.trees.push(TreeFound {
+        self.found.trees.push(FoundTree {
             id,
             path: path_number,
             height: 0,
         });
         let (mut below, mut steps) = (Vec::new(), Vec::new());
         for entry in parse_tree(&raw, self.repo.object_hash().len_in_bytes()) {
-            let entry =
-                entry.ok_or_else(|| failed(self.repo, format!("tree {id} is malformed")))?;
-            let child = ObjectId::from_bytes_or_panic(entry.id);
-            if entry.kind().is_none() {
-                return Err(failed(self.repo, format!("tree {id} is malformed")));
-            }
+            let entry = entry.filter(|entry| entry.kind().is_some());
+            let entry = entry.ok_or_else(|| malformed_tree(self.repo, id))?;
             if entry.is_submodule() {
                 continue;
             }
+            let child = ObjectId::from_bytes_or_panic(entry.id);
             let at: Rc<[u8]> = join(path, entry.name).into();
             if entry.is_tree() {
                 below.push(child);
-                steps.push(Step::Enter(child, at));
+                steps.push(WalkStep::Enter(child, at));
             } else {
                 self.content(child, &at);
             }
         }
-        stack.push(Step::Leave(number, below));
+        stack.push(WalkStep::Leave(number, below));
         stack.extend(steps.into_iter().rev());
         Ok(())
     }
 
     fn content(&mut self, id: ObjectId, path: &Rc<[u8]>) {
-        if !self.archived.contains_key(&id) && self.contents.insert(id, ()).is_none() {
+        if !self.archived.contains_key(&id) && self.contents.insert(id) {
             let path = self.path(path);
-            self.found.contents.push(ContentFound { id, path });
+            self.found.contents.push(FoundContent { id, path });
         }
     }
 
@@ -166,7 +163,7 @@ impl Walk<'_> {
 
     /// Sorts the results by name, then by path, so that moved files are adjacent to their
     /// origin. The order within a path stays: newest first.
-    fn in_order(self) -> Found {
+    fn sorted(self) -> HistoryObjects {
         let mut found = self.found;
         let mut sorted: Vec<u32> = (0..found.paths.len() as u32).collect();
         let key = |path: &u32| {

@@ -25,16 +25,19 @@ use crate::repo::Tier;
 use walgit_format::directory::MAX_INLINE;
 use walrus_encoding::cost::{self, encoded_size};
 
+/// Approximate maximum size of files that are stored inline, in bytes.
+pub(super) const USUAL_MAX_INLINE: usize = 256;
+
 /// All tiers, the simplest first: it wins ties.
 pub const TIERS: [Tier; 3] = [Tier::Inline, Tier::Chunked, Tier::Walrus];
 
 /// Threshold for ruling out a tier: a multiple of the cheapest cost, and at least one
 /// step of the encoding.
-const NOTICEABLE: f64 = 1.125;
+const MAX_COST_RATIO: f64 = 1.125;
 
 /// Properties of a file that the decision depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Facts {
+pub struct TierFacts {
     /// Size in bytes.
     pub size: u64,
     /// Class of its content.
@@ -93,7 +96,7 @@ pub enum RuledOut {
 
 /// The tier of a file, and the reasons.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Verdict {
+pub struct TierDecision {
     /// The chosen tier.
     pub tier: Tier,
     /// The tier with the highest sum, regardless of cost.
@@ -102,15 +105,15 @@ pub struct Verdict {
     pub scores: [Score; 3],
 }
 
-impl Facts {
-    /// Facts that a publish knows about a file.
+impl TierFacts {
+    /// TierFacts that a publish knows about a file.
     pub fn published(
         size: u64,
         (class, shrinks): (Class, bool),
         (max_blob, total): (u64, Option<u64>),
         tiers: &Tiers,
     ) -> Self {
-        Facts {
+        TierFacts {
             size,
             class,
             shrinks,
@@ -131,17 +134,17 @@ impl Facts {
     /// Bytes billed for the file in a tier. A separate blob is billed completely. Content
     /// in a pack is billed for its bytes and its share of the fixed cost of the pack;
     /// there is no such share if everything fits into the one blob that is needed anyway.
-    /// blob that there has to be.
     pub fn billed(&self, tier: Tier) -> u64 {
         let within = match tier {
             Tier::Walrus => return encoded_size(self.size),
             Tier::Inline => self.stored(),
             Tier::Chunked => self.stored() + terms::REFERENCE,
         };
-        let alone = self.total.is_some_and(|total| total <= self.max_blob);
-        let shared = match alone {
-            true => 0.0,
-            false => cost::METADATA as f64 * within as f64 / self.max_blob.max(1) as f64,
+        let one_blob = self.total.is_some_and(|total| total <= self.max_blob);
+        let shared = if one_blob {
+            0.0
+        } else {
+            cost::METADATA as f64 * within as f64 / self.max_blob.max(1) as f64
         };
         (within as f64 * cost::BILLED_A_BYTE + shared).ceil() as u64
     }
@@ -156,7 +159,7 @@ impl Facts {
 }
 
 /// Selects the tier of a file.
-pub fn choose(facts: &Facts, weights: &Weights) -> Verdict {
+pub fn choose(facts: &TierFacts, weights: &Weights) -> TierDecision {
     let weights = weights.normal();
     let possible = TIERS.into_iter().filter(|tier| facts.is_possible(*tier));
     let cheapest = possible.map(|tier| facts.billed(tier)).min().unwrap_or(0);
@@ -175,14 +178,14 @@ pub fn choose(facts: &Facts, weights: &Weights) -> Verdict {
             term("network", terms::network(tier, facts), weights.network),
             term("cost", terms::cost(billed, cheapest), weights.cost),
         ];
-        let dear = billed as f64 > cheapest as f64 * NOTICEABLE
+        let too_expensive = billed as f64 > cheapest as f64 * MAX_COST_RATIO
             && billed > cheapest.saturating_add(cost::STEP);
         Score {
             tier,
             sum: terms.iter().map(|term| term.contribution).sum(),
             terms,
             billed,
-            ruled_out: match (facts.is_possible(tier), dear) {
+            ruled_out: match (facts.is_possible(tier), too_expensive) {
                 (false, _) => Some(RuledOut::Impossible),
                 (true, true) => Some(RuledOut::Cost),
                 (true, false) => None,
@@ -195,7 +198,7 @@ pub fn choose(facts: &Facts, weights: &Weights) -> Verdict {
         let best = fitting.reduce(|best, next| if next.sum > best.sum { next } else { best });
         best.map_or(Tier::Chunked, |score| score.tier)
     };
-    Verdict {
+    TierDecision {
         tier: best(|score| score.ruled_out.is_none()),
         proposed: best(|score| score.ruled_out != Some(RuledOut::Impossible)),
         scores,
@@ -211,23 +214,23 @@ mod tests {
 
     const PACK: u64 = 10 << 20;
 
-    fn noise(size: u64) -> Facts {
+    fn noise(size: u64) -> TierFacts {
         let bounds = (PACK, None);
-        Facts::published(size, (Class::Archive, false), bounds, &Tiers::default())
+        TierFacts::published(size, (Class::Archive, false), bounds, &Tiers::default())
     }
 
-    fn tier(facts: &Facts) -> Tier {
+    fn tier(facts: &TierFacts) -> Tier {
         choose(facts, &Weights::default()).tier
     }
 
     #[test]
-    fn tiny_files_are_inline_small_ones_chunked_and_what_nearly_fills_a_blob_is_one() {
+    fn tiny_files_are_inline_small_ones_chunked_and_nearly_full_blobs_separate() {
         for class in [
             (Class::Text, true),
             (Class::Code(Language::Rust), true),
             (Class::Archive, false),
         ] {
-            let at = |size| Facts::published(size, class, (PACK, None), &Tiers::default());
+            let at = |size| TierFacts::published(size, class, (PACK, None), &Tiers::default());
             assert_eq!(tier(&at(0)), Tier::Inline);
             assert_eq!(tier(&at(150)), Tier::Inline, "{class:?}");
             assert_eq!(tier(&at(500)), Tier::Chunked, "{class:?}");
@@ -235,7 +238,7 @@ mod tests {
             assert_eq!(tier(&at(PACK + 1)), Tier::Chunked, "{class:?}");
         }
         assert_eq!(tier(&noise(9 << 20)), Tier::Walrus);
-        let text = Facts {
+        let text = TierFacts {
             class: Class::Text,
             shrinks: true,
             ..noise(9 << 20)
@@ -244,12 +247,12 @@ mod tests {
     }
 
     #[test]
-    fn cost_overrules_the_thresholds_that_are_usual() {
+    fn cost_overrules_usual_thresholds() {
         // The former threshold was 4 MiB; those of WalGit are 2 and 64 MiB.
-        let verdict = choose(&noise(5 << 20), &Weights::default());
-        assert_eq!(verdict.proposed, Tier::Walrus);
-        assert_eq!(verdict.tier, Tier::Chunked);
-        assert_eq!(verdict.scores[2].ruled_out, Some(RuledOut::Cost));
+        let decision = choose(&noise(5 << 20), &Weights::default());
+        assert_eq!(decision.proposed, Tier::Walrus);
+        assert_eq!(decision.tier, Tier::Chunked);
+        assert_eq!(decision.scores[2].ruled_out, Some(RuledOut::Cost));
         // Even with all weight on size.
         let size = Weights {
             size: 1.0,
@@ -260,13 +263,13 @@ mod tests {
         };
         assert_eq!(choose(&noise(5 << 20), &size).tier, Tier::Chunked);
         // If one blob is needed anyway, a second one never pays.
-        let small = Facts {
+        let small = TierFacts {
             total: Some(PACK),
             ..noise(9 << 20)
         };
         assert_eq!(tier(&small), Tier::Chunked);
         // With larger blobs, 32 MiB is equivalent to 64.
-        let long = Facts {
+        let long = TierFacts {
             max_blob: 64 << 20,
             ..noise(63 << 20)
         };
@@ -283,7 +286,7 @@ mod tests {
         assert_eq!(mebibytes(9), (108, 100));
     }
 
-    fn facts() -> impl Strategy<Value = Facts> {
+    fn facts() -> impl Strategy<Value = TierFacts> {
         let size = prop_oneof![0u64..5000, 0u64..(20 << 20), 0u64..(1 << 32)];
         let class = prop_oneof![
             Just(Class::Text),
@@ -297,7 +300,7 @@ mod tests {
             (1e-5..10.0f64, 1e3..1e10f64, (1u64 << 20)..(1 << 30)),
             proptest::option::of(0u64..(1 << 33)),
         )
-            .prop_map(|(file, net, total)| Facts {
+            .prop_map(|(file, net, total)| TierFacts {
                 size: file.0,
                 class: file.1,
                 shrinks: file.2,
@@ -311,34 +314,34 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_term_is_between_0_and_1_and_the_verdict_is_possible_and_not_dear(facts in facts(), weights in proptest::array::uniform5(0.0..10.0f64)) {
+        fn terms_are_between_0_and_1_and_the_decision_is_possible_and_affordable(facts in facts(), weights in proptest::array::uniform5(0.0..10.0f64)) {
             let [size, access, class, network, cost] = weights;
             let weights = Weights { size: size + 1e-3, access, class, network, cost };
-            let verdict = choose(&facts, &weights);
-            for score in &verdict.scores {
+            let decision = choose(&facts, &weights);
+            for score in &decision.scores {
                 for term in &score.terms {
                     prop_assert!((0.0..=1.0).contains(&term.value), "{:?} {:?}", score.tier, term);
                 }
                 prop_assert!((-1e-9..=1.0 + 1e-9).contains(&score.sum));
             }
-            let chosen = verdict.scores.iter().find(|score| score.tier == verdict.tier).unwrap();
+            let chosen = decision.scores.iter().find(|score| score.tier == decision.tier).unwrap();
             prop_assert_eq!(chosen.ruled_out, None);
-            for other in verdict.scores.iter().filter(|score| score.ruled_out.is_none()) {
+            for other in decision.scores.iter().filter(|score| score.ruled_out.is_none()) {
                 prop_assert!(other.sum <= chosen.sum);
             }
-            prop_assert_eq!(&choose(&facts, &weights), &verdict);
+            prop_assert_eq!(&choose(&facts, &weights), &decision);
         }
 
         #[test]
-        fn what_is_billed_grows_with_the_size(facts in facts(), more in 0u64..(1 << 30)) {
-            let larger = Facts { size: facts.size + more, ..facts };
+        fn billed_bytes_grow_with_the_size(facts in facts(), more in 0u64..(1 << 30)) {
+            let larger = TierFacts { size: facts.size + more, ..facts };
             for tier in TIERS {
                 prop_assert!(larger.billed(tier) >= facts.billed(tier));
             }
         }
 
         #[test]
-        fn a_larger_file_is_never_kept_closer_by_size_and_a_rarer_one_neither_by_access(facts in facts(), more in 0u64..(1 << 30), rarer in 0.0..=1.0f64) {
+        fn larger_or_rarer_files_are_never_rated_higher_for_inline(facts in facts(), more in 0u64..(1 << 30), rarer in 0.0..=1.0f64) {
             let size = facts.size + more;
             prop_assert!(terms::size(Tier::Inline, size) <= terms::size(Tier::Inline, facts.size));
             prop_assert!(terms::size(Tier::Walrus, size) >= terms::size(Tier::Walrus, facts.size));
@@ -348,31 +351,31 @@ mod tests {
         }
 
         #[test]
-        fn network_is_worth_less_the_more_bytes_and_more_the_wider_the_link(facts in facts(), more in 0u64..(1 << 30), wider in 1.0..100.0f64) {
+        fn the_network_term_falls_with_bytes_and_rises_with_bandwidth(facts in facts(), more in 0u64..(1 << 30), wider in 1.0..100.0f64) {
             for tier in TIERS {
                 let now = terms::network(tier, &facts);
-                let larger = Facts { size: facts.size + more, ..facts };
+                let larger = TierFacts { size: facts.size + more, ..facts };
                 prop_assert!(terms::network(tier, &larger) <= now + 1e-12);
-                let fast = Facts { bandwidth: facts.bandwidth * wider, ..facts };
+                let fast = TierFacts { bandwidth: facts.bandwidth * wider, ..facts };
                 prop_assert!(terms::network(tier, &fast) + 1e-12 >= now);
             }
             let inline = terms::network(Tier::Inline, &facts);
             let walrus = terms::network(Tier::Walrus, &facts);
-            prop_assert!(inline >= walrus, "a request more is never better");
+            prop_assert!(inline >= walrus, "another request is never better");
         }
 
         #[test]
-        fn cost_is_best_for_the_cheapest_and_falls_with_the_bill(cheapest in 0u64..(1 << 40), more in 0u64..(1 << 40), most in 0u64..(1 << 40)) {
+        fn the_cost_term_is_best_for_the_cheapest_and_falls_with_the_bill(cheapest in 0u64..(1 << 40), more in 0u64..(1 << 40), most in 0u64..(1 << 40)) {
             prop_assert_eq!(terms::cost(cheapest, cheapest), 1.0);
-            let dear = terms::cost(cheapest + more, cheapest);
-            prop_assert!(terms::cost(cheapest + more + most, cheapest) <= dear);
+            let more_expensive = terms::cost(cheapest + more, cheapest);
+            prop_assert!(terms::cost(cheapest + more + most, cheapest) <= more_expensive);
         }
 
         #[test]
-        fn what_shrinks_suits_a_blob_of_its_own_less(facts in facts()) {
-            let stubborn = terms::class(Tier::Walrus, &Facts { shrinks: false, ..facts });
-            let soft = terms::class(Tier::Walrus, &Facts { shrinks: true, ..facts });
-            prop_assert!(soft <= stubborn);
+        fn compressible_files_are_rated_lower_for_separate_blobs(facts in facts()) {
+            let incompressible = terms::class(Tier::Walrus, &TierFacts { shrinks: false, ..facts });
+            let compressible = terms::class(Tier::Walrus, &TierFacts { shrinks: true, ..facts });
+            prop_assert!(compressible <= incompressible);
         }
     }
 }

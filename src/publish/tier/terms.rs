@@ -1,6 +1,6 @@
 //! The five terms of a score. Each is a function to 0..=1, where 1 is best.
 
-use super::Facts;
+use super::TierFacts;
 use crate::publish::analyze::{Class, Format};
 use crate::repo::Tier;
 
@@ -9,7 +9,7 @@ pub(super) const REFERENCE: u64 = 45;
 
 /// Size in bytes at which inline and chunked are rated equally. Every listing of the
 /// directory fetches inline content.
-const INLINE_HALF: f64 = 256.0;
+const INLINE_HALF: f64 = super::USUAL_MAX_INLINE as f64;
 /// Size in bytes at which chunked and separate blobs are rated equally.
 const WALRUS_HALF: f64 = (4u64 << 20) as f64;
 /// Number of files whose chunks come with one request, as neighbors in a pack.
@@ -55,7 +55,7 @@ pub(super) fn saving(class: Class, shrinks: bool) -> f64 {
 /// from 1 with the saving, because separate blobs are not compressed; *chunked* rises
 /// from 1/2 with it, because chunks are compressed by class, possibly with a dictionary;
 /// *inline* is 1/4, because a node is compressed fast and consists mostly of hashes.
-pub(super) fn class(tier: Tier, facts: &Facts) -> f64 {
+pub(super) fn class(tier: Tier, facts: &TierFacts) -> f64 {
     let saving = saving(facts.class, facts.shrinks);
     match tier {
         Tier::Inline => 0.25,
@@ -68,7 +68,7 @@ pub(super) fn class(tier: Tier, facts: &Facts) -> f64 {
 /// of a round trip and that time, which consists of the transfer and the request: none
 /// beyond the directory's for *inline*, an eighth of one for *chunked*, because neighbors
 /// share it, an entire one for *walrus*.
-pub(super) fn network(tier: Tier, facts: &Facts) -> f64 {
+pub(super) fn network(tier: Tier, facts: &TierFacts) -> f64 {
     let (bytes, requests) = match tier {
         Tier::Inline => (facts.stored(), 0.0),
         Tier::Chunked => (facts.stored(), 1.0 / NEIGHBOURS),

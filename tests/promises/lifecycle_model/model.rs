@@ -13,7 +13,7 @@ use walgit_fs::lifecycle::fsck::{self, Read};
 use walgit_fs::lifecycle::walk::Walk;
 use walgit_fs::lifecycle::{Ledger, LedgerEntry};
 use walgit_fs::maintenance::gc::{Outcome, UnneededBlob};
-use walgit_fs::publish::{PublishError, PublishOptions, Unwatched, publish};
+use walgit_fs::publish::{NoProgress, PublishError, PublishOptions, publish};
 use walgit_fs::repo::refs::{Expected, NamedRef, RefStore};
 use walrus_client::{BlobStore, LocalDir};
 
@@ -130,7 +130,7 @@ impl Model {
             &options,
             store.clone(),
             loader.clone(),
-            Arc::new(Unwatched),
+            Arc::new(NoProgress),
         )
         .await;
         // Expired content is stored again, as `--fresh` does.
@@ -138,7 +138,7 @@ impl Model {
             && why.is_missing()
         {
             options.previous = None;
-            done = publish(&path, &options, store.clone(), loader, Arc::new(Unwatched)).await;
+            done = publish(&path, &options, store.clone(), loader, Arc::new(NoProgress)).await;
         }
         drop(options);
         if store.collected.load(Ordering::SeqCst) > 0 {

@@ -13,7 +13,7 @@ use gix::open::permissions::{Config, Environment};
 use gix::open::{Options, Permissions};
 use gix::sec::Permission;
 
-use super::PublishError;
+use super::error::PublishError;
 use walgit_format::git::RawCommit;
 use walgit_format::head::GitId;
 
@@ -34,10 +34,7 @@ pub(super) fn open(path: &Path) -> Result<gix::Repository, PublishError> {
     let options = Options::default()
         .permissions(permissions)
         .config_overrides(["core.useReplaceRefs=false"]);
-    gix::open_opts(path, options).map_err(|error| PublishError::Git {
-        path: path.into(),
-        why: error.to_string(),
-    })
+    gix::open_opts(path, options).map_err(|error| PublishError::Git(path.into(), error.to_string()))
 }
 
 /// Converts a git ID to that of a head.
@@ -47,24 +44,19 @@ pub(super) fn git_id(id: ObjectId) -> GitId {
 
 /// Error about a repository.
 pub(super) fn failed(repo: &gix::Repository, why: impl std::fmt::Display) -> PublishError {
-    PublishError::Git {
-        path: repo.path().into(),
-        why: why.to_string(),
-    }
+    PublishError::Git(repo.path().into(), why.to_string())
 }
 
 /// Reads an object: its kind and bytes, verified against its ID.
 pub(super) fn read(repo: &gix::Repository, id: ObjectId) -> Result<(Kind, Vec<u8>), PublishError> {
     let found = repo.try_find_object(id).map_err(|why| failed(repo, why))?;
-    let Some(object) = found else {
-        return Err(failed(
-            repo,
-            format!(
-                "object {id} is missing, as in a partial clone or a damaged repository; clone it \
-                 in full, or try --history none if older commits need it"
-            ),
-        ));
-    };
+    let object = found.ok_or_else(|| {
+        let why = format!(
+            "object {id} is missing, as in a partial clone or a damaged repository; clone it in \
+             full, or try --history none if only older commits need it"
+        );
+        failed(repo, why)
+    })?;
     let (kind, data) = (object.kind, object.detach().data);
     let hash = gix::objs::compute_hash(repo.object_hash(), kind, &data);
     let hash = hash.map_err(|why| failed(repo, why))?;
@@ -85,8 +77,16 @@ pub(super) fn read_as(
         (kind, data) if kind == expected => Ok(data),
         (kind, _) => Err(failed(
             repo,
-            format!("object {id} is a {kind} where a {expected} should be; see git fsck"),
+            format!("object {id} is a {kind} instead of a {expected}; see git fsck"),
         )),
+    }
+}
+
+/// Length of a blob. A missing blob is reported as by [`read`].
+pub(super) fn blob_len(repo: &gix::Repository, id: ObjectId) -> Result<u64, PublishError> {
+    match repo.find_header(id) {
+        Ok(header) => Ok(header.size()),
+        Err(_) => Ok(read_as(repo, id, Kind::Blob)?.len() as u64),
     }
 }
 
@@ -96,9 +96,14 @@ pub(super) fn commit(repo: &gix::Repository, id: ObjectId) -> Result<RawCommit, 
     RawCommit::parse(raw.into(), &git_id(id)).map_err(|_| {
         failed(
             repo,
-            format!("commit {id} names no tree or no valid parents; git cannot read it either"),
+            format!("commit {id} has no valid tree or parents; git cannot read it either"),
         )
     })
+}
+
+/// Error about a tree that cannot be parsed.
+pub(super) fn malformed_tree(repo: &gix::Repository, id: ObjectId) -> PublishError {
+    failed(repo, format!("tree {id} is malformed"))
 }
 
 /// Converts the ID of a head to that of git.

@@ -11,25 +11,26 @@ use std::ops::ControlFlow;
 
 use gix::ObjectId;
 use gix::bstr::BStr;
-use gix::diff::tree::visit::{Action, Change};
+use gix::diff::tree::{Recorder, Visit, recorder, visit};
 use gix::objs::TreeRefIter;
 
-use super::{Progress, objects};
+use super::git_objects;
+use super::options::Progress;
 use walgit_format::prior::{Pair, PathName, Prior};
 
 /// Maximum number of commits to examine.
-const COMMITS: usize = 2000;
+const MAX_COMMITS: usize = 2000;
 /// Maximum number of files that a commit may touch.
-const MAX_TOUCHED: usize = 30;
+const MAX_TOUCHED_FILES: usize = 30;
 /// Decay of the weight per commit: half after some 500.
-const AGEING: f64 = 0.9986;
+const WEIGHT_DECAY: f64 = 0.9986;
 /// Minimum weight of commits that changed both files of a pair: a single common change
 /// may be coincidence.
-const LEAST_WEIGHT: f64 = 1.5;
+const MIN_PAIR_WEIGHT: f64 = 1.5;
 /// Minimum fraction of one file's commits that also changed the other.
-const LEAST_PART: f64 = 0.15;
+const MIN_PAIR_FRACTION: f64 = 0.15;
 /// Cache size for decoded objects during tree comparison, in bytes.
-const OBJECTS: usize = 8 << 20;
+const OBJECT_CACHE_BYTES: usize = 8 << 20;
 
 /// Computes the prior from the commits that lead to `tips`; empty without evidence. Skips
 /// unreadable history.
@@ -39,14 +40,14 @@ pub(super) fn prior(
     progress: &dyn Progress,
 ) -> Prior {
     let mut git = git.to_thread_local();
-    git.object_cache_size_if_unset(OBJECTS);
+    git.object_cache_size_if_unset(OBJECT_CACHE_BYTES);
     let mut counts = Counts::default();
     let mut weight = 1.0;
     for (done, commit) in newest(&git, tips).into_iter().enumerate() {
         if let Some(touched) = touched(&git, &commit) {
-            counts.note(touched, weight);
+            counts.add(touched, weight);
         }
-        weight *= AGEING;
+        weight *= WEIGHT_DECAY;
         progress.compared(done as u64 + 1);
     }
     counts.prior(|path| is_file(&git, tips, path))
@@ -61,11 +62,11 @@ struct Commit {
 fn newest(git: &gix::Repository, tips: &[ObjectId]) -> Vec<Commit> {
     let mut seen: HashSet<ObjectId> = tips.iter().copied().collect();
     let read = |id: ObjectId| {
-        let commit = objects::commit(git, id).ok()?;
+        let commit = git_objects::commit(git, id).ok()?;
         let parents = commit.parents().iter();
-        let parents = parents.map(|parent| objects::object_id(git, parent).ok());
+        let parents = parents.map(|parent| git_objects::object_id(git, parent).ok());
         let parents = parents.collect::<Option<_>>()?;
-        let tree = objects::object_id(git, commit.tree()).ok()?;
+        let tree = git_objects::object_id(git, commit.tree()).ok()?;
         Some((commit.committed(), Commit { tree, parents }))
     };
     let mut known: HashMap<ObjectId, Commit> = HashMap::new();
@@ -81,7 +82,7 @@ fn newest(git: &gix::Repository, tips: &[ObjectId]) -> Vec<Commit> {
             }
         }
         let next = queue.pop().and_then(|(_, id)| known.remove(&id));
-        let Some(commit) = next.filter(|_| newest.len() < COMMITS) else {
+        let Some(commit) = next.filter(|_| newest.len() < MAX_COMMITS) else {
             return newest;
         };
         let parents = commit.parents.iter().copied();
@@ -96,78 +97,77 @@ fn touched(git: &gix::Repository, commit: &Commit) -> Option<Vec<Vec<u8>>> {
     let before = match commit.parents[..] {
         [] => Vec::new(),
         [parent] => {
-            let parent = objects::commit(git, parent).ok()?;
-            tree(objects::object_id(git, parent.tree()).ok()?)?
+            let parent = git_objects::commit(git, parent).ok()?;
+            tree(git_objects::object_id(git, parent.tree()).ok()?)?
         }
         _ => return None,
     };
     let after = tree(commit.tree)?;
     let entries = |raw| TreeRefIter::from_bytes(raw, git.object_hash());
-    let mut touched = Touched::default();
+    let mut changes = Changes::default();
     let state = gix::diff::tree::State::default();
     gix::diff::tree(
         entries(&before),
         entries(&after),
         state,
         &git.objects,
-        &mut touched,
+        &mut changes,
     )
     .ok()?;
-    Some(touched.files)
+    let files = changes
+        .0
+        .records
+        .into_iter()
+        .filter_map(|change| match change {
+            recorder::Change::Addition {
+                entry_mode, path, ..
+            }
+            | recorder::Change::Modification {
+                entry_mode, path, ..
+            } => entry_mode.is_blob().then(|| path.into()),
+            recorder::Change::Deletion { .. } => None,
+        });
+    Some(files.collect())
 }
 
-/// Collects the changed files, up to a limit.
+/// Collects the changes of a commit, up to a limit.
 #[derive(Default)]
-struct Touched {
-    path: Vec<u8>,
-    folders: std::collections::VecDeque<Vec<u8>>,
-    files: Vec<Vec<u8>>,
-    differ: usize,
-}
+struct Changes(Recorder);
 
-impl gix::diff::tree::Visit for Touched {
+impl Visit for Changes {
     fn pop_front_tracked_path_and_set_current(&mut self) {
-        self.path = self.folders.pop_front().unwrap_or_default();
+        self.0.pop_front_tracked_path_and_set_current();
     }
 
     fn push_back_tracked_path_component(&mut self, component: &BStr) {
-        self.push_path_component(component);
-        self.folders.push_back(self.path.clone());
+        self.0.push_back_tracked_path_component(component);
     }
 
     fn push_path_component(&mut self, component: &BStr) {
-        if !self.path.is_empty() {
-            self.path.push(b'/');
-        }
-        self.path.extend_from_slice(component);
+        self.0.push_path_component(component);
     }
 
     fn pop_path_component(&mut self) {
-        let end = self.path.iter().rposition(|&byte| byte == b'/');
-        self.path.truncate(end.unwrap_or(0));
+        self.0.pop_path_component();
     }
 
-    fn visit(&mut self, change: Change) -> Action {
+    fn visit(&mut self, change: visit::Change) -> visit::Action {
         if change.entry_mode().is_tree() {
             return ControlFlow::Continue(());
         }
-        self.differ += 1;
-        let stays = !matches!(change, Change::Deletion { .. });
-        if stays && change.entry_mode().is_blob() {
-            self.files.push(self.path.clone());
+        let _ = self.0.visit(change);
+        if self.0.records.len() > MAX_TOUCHED_FILES {
+            return ControlFlow::Break(());
         }
-        match self.differ <= MAX_TOUCHED {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        }
+        ControlFlow::Continue(())
     }
 }
 
 /// Whether a file with this path exists at one of the tips.
 fn is_file(git: &gix::Repository, tips: &[ObjectId], path: &[u8]) -> bool {
     tips.iter().any(|&tip| {
-        let commit = objects::commit(git, tip).ok();
-        let tree = commit.and_then(|commit| objects::object_id(git, commit.tree()).ok());
+        let commit = git_objects::commit(git, tip).ok();
+        let tree = commit.and_then(|commit| git_objects::object_id(git, commit.tree()).ok());
         let tree = tree.and_then(|tree| git.find_tree(tree).ok());
         let parts = path.split(|&byte| byte == b'/');
         let entry = tree.and_then(|tree| tree.lookup_entry(parts).ok().flatten());
@@ -184,7 +184,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn note(&mut self, touched: Vec<Vec<u8>>, weight: f64) {
+    fn add(&mut self, touched: Vec<Vec<u8>>, weight: f64) {
         let mut numbers: Vec<usize> = Vec::with_capacity(touched.len());
         for path in touched {
             let next = self.files.len();
@@ -204,22 +204,22 @@ impl Counts {
     }
 
     /// The significant pairs of files that still exist, best first.
-    fn prior(self, is_there: impl Fn(&[u8]) -> bool) -> Prior {
-        let part = |&(one, other): &(usize, usize), weight: f64| {
+    fn prior(self, exists: impl Fn(&[u8]) -> bool) -> Prior {
+        let fraction = |&(one, other): &(usize, usize), weight: f64| {
             weight / self.files[one].min(self.files[other])
         };
-        let telling = |(pair, weight): &(&(usize, usize), &f64)| {
-            **weight >= LEAST_WEIGHT && part(pair, **weight) >= LEAST_PART
+        let is_significant = |(pair, weight): &(&(usize, usize), &f64)| {
+            **weight >= MIN_PAIR_WEIGHT && fraction(pair, **weight) >= MIN_PAIR_FRACTION
         };
         let mut pairs: Vec<((usize, usize), f64)> = (self.pairs.iter())
-            .filter(telling)
+            .filter(is_significant)
             .map(|(&pair, &weight)| (pair, weight))
             .collect();
         let mut paths: Vec<(&Vec<u8>, usize)> = {
-            let told: HashSet<usize> = pairs.iter().flat_map(|&((a, b), _)| [a, b]).collect();
+            let paired: HashSet<usize> = pairs.iter().flat_map(|&((a, b), _)| [a, b]).collect();
             let paths = self.numbers.iter().map(|(path, &number)| (path, number));
             paths
-                .filter(|(path, number)| told.contains(number) && is_there(path))
+                .filter(|(path, number)| paired.contains(number) && exists(path))
                 .collect()
         };
         // Sort by path, so that entries of neighboring files are adjacent.
@@ -231,17 +231,17 @@ impl Counts {
             .map(|&(path, number)| (PathName::of(path), self.files[number]))
             .collect();
         pairs.retain(|((one, other), _)| places.contains_key(one) && places.contains_key(other));
-        let mut told: Vec<(f64, Pair)> = (pairs.into_iter())
+        let mut ranked: Vec<(f64, Pair)> = (pairs.into_iter())
             .map(|(pair, weight)| {
                 let (one, other) = (places[&pair.0], places[&pair.1]);
                 let files = (one.min(other), one.max(other));
-                (part(&pair, weight) * weight, Pair { files, weight })
+                (fraction(&pair, weight) * weight, Pair { files, weight })
             })
             .collect();
-        told.sort_unstable_by(|(a, one), (b, other)| {
+        ranked.sort_unstable_by(|(a, one), (b, other)| {
             b.total_cmp(a).then(one.files.cmp(&other.files))
         });
-        let pairs: Vec<Pair> = told.into_iter().map(|(_, pair)| pair).collect();
+        let pairs: Vec<Pair> = ranked.into_iter().map(|(_, pair)| pair).collect();
         Prior::new(&files, &pairs)
     }
 }

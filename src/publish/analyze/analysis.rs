@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::class::Class;
 use super::language::Language;
 use super::magic::magic;
-use super::name::promised;
+use super::name::class_by_name;
 use super::sample::Sample;
 
 /// Result of analyzing a file.
@@ -22,23 +22,23 @@ pub struct Analysis {
     pub ratio: Option<f64>,
     /// Whether compression pays.
     pub compressible: bool,
-    /// Evidence for the result.
-    pub why: Why,
+    /// ClassEvidence for the result.
+    pub why: AnalysisEvidence,
 }
 
-/// Evidence for an [`Analysis`].
+/// ClassEvidence for an [`Analysis`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Why {
-    /// Evidence for the class.
-    pub class: Evidence,
-    /// Evidence for the compressibility.
-    pub compressible: Measured,
+pub struct AnalysisEvidence {
+    /// ClassEvidence for the class.
+    pub class: ClassEvidence,
+    /// ClassEvidence for the compressibility.
+    pub compressible: CompressionEvidence,
 }
 
-/// Evidence for a class.
+/// ClassEvidence for a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "by", content = "media")]
-pub enum Evidence {
+pub enum ClassEvidence {
     /// Magic bytes of this media type.
     Magic(&'static str),
     /// The file name, consistent with the content.
@@ -53,23 +53,23 @@ pub enum Evidence {
     Nothing,
 }
 
-impl fmt::Display for Evidence {
+impl fmt::Display for ClassEvidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Evidence::Magic(media) => write!(f, "it begins like {media}"),
-            Evidence::Name => f.write_str("its name says so, and its content agrees"),
-            Evidence::Interpreter => f.write_str("its first line names the interpreter"),
-            Evidence::Text => f.write_str("it begins like text"),
-            Evidence::NotText => f.write_str("it does not begin like text"),
-            Evidence::Nothing => f.write_str("it is empty"),
+            ClassEvidence::Magic(media) => write!(f, "it begins like {media}"),
+            ClassEvidence::Name => f.write_str("by its name, consistent with its content"),
+            ClassEvidence::Interpreter => f.write_str("its first line names the interpreter"),
+            ClassEvidence::Text => f.write_str("it begins like text"),
+            ClassEvidence::NotText => f.write_str("it does not begin like text"),
+            ClassEvidence::Nothing => f.write_str("it is empty"),
         }
     }
 }
 
-/// Evidence for the compressibility of a file.
+/// ClassEvidence for the compressibility of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Measured {
+pub enum CompressionEvidence {
     /// The entropy is so low that any entropy coder compresses the file.
     Entropy,
     /// A sample was compressed.
@@ -78,25 +78,25 @@ pub enum Measured {
     Nothing,
 }
 
-impl fmt::Display for Measured {
+impl fmt::Display for CompressionEvidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Measured::Entropy => "some byte values are far more frequent than others",
-            Measured::Sample => "a sample of it was compressed",
-            Measured::Nothing => "it is empty",
+            CompressionEvidence::Entropy => "some byte values are far more frequent than others",
+            CompressionEvidence::Sample => "a sample of it was compressed",
+            CompressionEvidence::Nothing => "it is empty",
         })
     }
 }
 
 /// Below this many bits per byte, any entropy coder saves an eighth; above, possibly
 /// nothing.
-const SPREAD: f64 = 7.0;
+const MAX_CONCLUSIVE_ENTROPY: f64 = 7.0;
 /// Below this many bytes, the entropy of 256 values is not meaningful; compressing so
 /// little takes microseconds.
-const FEW: u64 = 512;
+const MIN_CONCLUSIVE_BYTES: u64 = 512;
 /// Minimum fraction that compression has to save, the same threshold as in
 /// `chunk::seal`.
-const SAVING: f64 = 1.0 / 32.0;
+const MIN_SAVING: f64 = 1.0 / 32.0;
 
 /// Determines the class and compressibility of a file, at several hundred MB/s. `name`
 /// may include a path.
@@ -110,23 +110,23 @@ pub fn analyze_thoroughly(name: &[u8], sample: &Sample<'_>) -> Analysis {
 }
 
 fn of_sample(name: &[u8], sample: &Sample<'_>, thoroughly: bool) -> Analysis {
-    let (class, by) = told(name, sample.head());
+    let (class, by) = classify(name, sample.head());
     let entropy = sample.entropy();
     let empty = sample.file_len() == 0;
-    let settled = entropy < SPREAD && sample.file_len() >= FEW;
-    let ratio = (!empty && (thoroughly || !settled)).then(|| sample.ratio());
-    let compressible = settled || ratio.is_some_and(|ratio| ratio < 1.0 - SAVING);
-    let measured = match (empty, settled) {
-        (true, _) => Measured::Nothing,
-        (false, true) => Measured::Entropy,
-        (false, false) => Measured::Sample,
+    let conclusive = entropy < MAX_CONCLUSIVE_ENTROPY && sample.file_len() >= MIN_CONCLUSIVE_BYTES;
+    let ratio = (!empty && (thoroughly || !conclusive)).then(|| sample.ratio());
+    let compressible = conclusive || ratio.is_some_and(|ratio| ratio < 1.0 - MIN_SAVING);
+    let measured = match (empty, conclusive) {
+        (true, _) => CompressionEvidence::Nothing,
+        (false, true) => CompressionEvidence::Entropy,
+        (false, false) => CompressionEvidence::Sample,
     };
     Analysis {
         class,
         entropy,
         ratio,
         compressible,
-        why: Why {
+        why: AnalysisEvidence {
             class: by,
             compressible: measured,
         },
@@ -134,39 +134,39 @@ fn of_sample(name: &[u8], sample: &Sample<'_>, thoroughly: bool) -> Analysis {
 }
 
 /// Returns the class of the file, and the evidence.
-pub(super) fn told(name: &[u8], head: &[u8]) -> (Class, Evidence) {
-    let promised = promised(name);
+pub(super) fn classify(name: &[u8], head: &[u8]) -> (Class, ClassEvidence) {
+    let by_name = class_by_name(name);
     if head.is_empty() {
-        return match promised {
-            Some(class) => (class, Evidence::Name),
-            None => (Class::Unknown, Evidence::Nothing),
+        return match by_name {
+            Some(class) => (class, ClassEvidence::Name),
+            None => (Class::Unknown, ClassEvidence::Nothing),
         };
     }
-    let text = begins_like_text(head);
-    let seen = magic(head, text);
-    match (seen, promised) {
+    let text = is_text_start(head);
+    let by_magic = magic(head, text);
+    match (by_magic, by_name) {
         // For text, the name is more specific than the first line: XML may be a drawing
         // or a project file, a script anything.
-        (_, Some(class)) if text && class.is_text() => (class, Evidence::Name),
-        (Some(it), Some(class)) if it.weak && !class.is_text() => (class, Evidence::Name),
-        (Some(it), _) if !it.class.is_text() => (it.class, Evidence::Magic(it.media)),
-        (seen, _) if text => match (Language::of_script(head), seen) {
-            (Some(language), _) => (Class::Code(language), Evidence::Interpreter),
-            (None, Some(it)) => (it.class, Evidence::Magic(it.media)),
-            (None, None) => (Class::Text, Evidence::Text),
+        (_, Some(class)) if text && class.is_text() => (class, ClassEvidence::Name),
+        (Some(it), Some(class)) if it.weak && !class.is_text() => (class, ClassEvidence::Name),
+        (Some(it), _) if !it.class.is_text() => (it.class, ClassEvidence::Magic(it.media)),
+        (by_magic, _) if text => match (Language::by_script(head), by_magic) {
+            (Some(language), _) => (Class::Code(language), ClassEvidence::Interpreter),
+            (None, Some(it)) => (it.class, ClassEvidence::Magic(it.media)),
+            (None, None) => (Class::Text, ClassEvidence::Text),
         },
         // Text that is not Unicode, or a format that is partly text.
-        (Some(it), _) => (it.class, Evidence::Magic(it.media)),
-        (None, Some(class)) if !class.is_text() => (class, Evidence::Name),
-        (None, _) => (Class::Binary, Evidence::NotText),
+        (Some(it), _) => (it.class, ClassEvidence::Magic(it.media)),
+        (None, Some(class)) if !class.is_text() => (class, ClassEvidence::Name),
+        (None, _) => (Class::Binary, ClassEvidence::NotText),
     }
 }
 
 /// Whether a file begins like text: no NUL (or a byte order mark first), and no more
 /// control characters than a file in a legacy encoding contains.
-fn begins_like_text(head: &[u8]) -> bool {
-    let looked_at = &head[..head.len().min(1024)];
-    let seen = content_inspector::inspect(looked_at);
+fn is_text_start(head: &[u8]) -> bool {
+    let start = &head[..head.len().min(1024)];
+    let seen = content_inspector::inspect(start);
     if seen.is_binary() {
         return false;
     }
@@ -174,7 +174,7 @@ fn begins_like_text(head: &[u8]) -> bool {
         return true;
     }
     let control = |byte: &&u8| matches!(byte, 0..=8 | 14..=26 | 28..=31 | 127);
-    looked_at.iter().filter(control).count() * 50 <= looked_at.len()
+    start.iter().filter(control).count() * 50 <= start.len()
 }
 
 #[cfg(test)]
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_believed_unless_the_content_belies_it() {
+    fn the_name_counts_unless_the_content_contradicts_it() {
         let rust = Class::Code(Language::Rust);
         assert_eq!(Class::of(b"src/lib.rs", b"//! Words.\n"), rust);
         assert_eq!(
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_name_content_tells() {
+    fn classifies_content_without_a_name() {
         for (head, class) in [
             (
                 &b"#!/usr/bin/env python\n"[..],
@@ -254,11 +254,11 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_shrink_is_known_and_what_shrinks_is_not_compressed_to_know_it() {
+    fn detects_incompressible_content_and_compresses_only_inconclusive_samples() {
         for len in [300, 5_000, 70_000, 3_000_000] {
             let found = analyze(b"x", &noise(len));
             assert!(
-                !found.compressible && found.why.compressible == Measured::Sample,
+                !found.compressible && found.why.compressible == CompressionEvidence::Sample,
                 "{len}"
             );
             assert!(found.ratio.is_some_and(|ratio| ratio > 0.99), "{found:?}");
@@ -269,7 +269,10 @@ mod tests {
         // Uniform byte values, but pure repetition.
         let again = noise(1000).repeat(100);
         let found = analyze(b"x", &again);
-        assert!(found.entropy > SPREAD && found.compressible, "{found:?}");
+        assert!(
+            found.entropy > MAX_CONCLUSIVE_ENTROPY && found.compressible,
+            "{found:?}"
+        );
         // A file whose middle compresses is worth compressing.
         let mixed = [noise(400_000), prose(400_000), noise(400_000)].concat();
         assert!(analyze(b"x", &mixed).compressible);
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thorough_look_always_measures() {
+    fn a_thorough_analysis_always_measures_the_ratio() {
         let found = analyze_thoroughly(b"x", &Sample::of(&prose(5000)));
         assert!(
             found.ratio.is_some_and(|ratio| (0.1..0.8).contains(&ratio)),
@@ -288,7 +291,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_under_any_name_are_something(
+        fn classifies_arbitrary_bytes_and_names(
             name in proptest::collection::vec(any::<u8>(), 0..40),
             start in proptest::sample::select(vec![
                 &b""[..], b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"!<arch>\n",
