@@ -60,7 +60,7 @@ fn status(context: &Context) -> Result<()> {
         Ok(match Client::probe(&dirs).await? {
             DaemonState::Absent => None,
             DaemonState::Running(client) => Some(client.status().await?),
-            state => return Err(state.into_error().into()),
+            DaemonState::Unavailable(error) => return Err(error.into()),
         })
     })?;
     let Some(status) = state else {

@@ -14,7 +14,7 @@ use super::open_cache::OpenCache;
 use super::output;
 use super::session::Session;
 use crate::config::Settings;
-use crate::daemon::{Client, Imported, Subject};
+use crate::daemon::{Client, ImportedProfile, ProfileTarget};
 use crate::prefetch::{import, learned};
 use crate::repo::Repository;
 use walgit_format::Address;
@@ -114,7 +114,7 @@ impl Import {
                     &self.keys,
                     |repository, id| {
                         let profile = import(repository, &id, profile, self.replace);
-                        Ok(Imported::new(id, &profile, 0))
+                        Ok(ImportedProfile::new(id, &profile, 0))
                     },
                 )?
             }
@@ -194,14 +194,14 @@ fn subject(
     client: &Client,
     text: &str,
     keys: &Keys,
-) -> Result<Subject> {
+) -> Result<ProfileTarget> {
     let status = context.wait(client.status())?;
     let dir = std::fs::canonicalize(text).unwrap_or_default();
     let mut mounts = status.mounts.iter();
     if mounts.any(|mount| Path::new(&mount.mountpoint) == dir) {
-        return Ok(Subject::Mount(dir));
+        return Ok(ProfileTarget::Mount(dir));
     }
-    Ok(Subject::Repository {
+    Ok(ProfileTarget::Repository {
         source: context::source(settings, &address(text)?),
         network: Box::new(settings.network.value.clone()),
         keys: keys.load(settings)?,

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::mounts::Mounts;
-use super::{DaemonError, MountRequest};
+use super::error::DaemonError;
+use super::protocol::MountRequest;
+use super::state::Daemon;
 use crate::fuse::MountHandle;
 use crate::leases::MountLease;
 use crate::repo::{Snapshot, Source};
@@ -13,13 +14,14 @@ use walrus_client::net::jittered;
 
 /// Polls for a new head of one mount, and shows it.
 pub(super) struct Follower {
-    pub(super) mounts: Weak<Mounts>,
-    pub(super) number: u64,
+    pub(super) daemon: Weak<Daemon>,
+    /// ID of the mount.
+    pub(super) mount: u64,
     pub(super) request: MountRequest,
     pub(super) handle: MountHandle,
     /// Dropped with the mount; `None` if the mount has no lease.
     pub(super) lease: Option<Weak<MountLease>>,
-    pub(super) every: Duration,
+    pub(super) interval: Duration,
 }
 
 impl Follower {
@@ -27,39 +29,65 @@ impl Follower {
     pub(super) async fn run(self) {
         loop {
             // Jitter, so that many mounts of one branch do not poll at the same time.
-            tokio::time::sleep(jittered(self.every)).await;
-            let Some(mounts) = self.mounts.upgrade() else {
+            tokio::time::sleep(jittered(self.interval)).await;
+            let Some(daemon) = self.daemon.upgrade() else {
                 return;
             };
-            if !mounts.note_follow(self.number, |_| {}) {
+            if !daemon.mounts.update_follow(self.mount, |_| {}) {
                 return;
             }
-            let looked = self.look(&mounts).await;
-            mounts.note_follow(self.number, |status| match &looked {
-                Ok(moved) => {
-                    status.seen = unix_seconds();
-                    status.moves += u64::from(*moved);
-                    status.error = None;
-                }
-                Err(error) => status.error = Some(error.to_string()),
-            });
-            if let Err(error) = looked {
-                tracing::warn!("{} stays as it is: {error}", self.request.label);
+            let result = self.poll(&daemon).await;
+            daemon
+                .mounts
+                .update_follow(self.mount, |status| match &result {
+                    Ok(moved) => {
+                        status.seen = unix_seconds();
+                        status.moves += u64::from(*moved);
+                        status.error = None;
+                    }
+                    Err(error) => status.error = Some(error.to_string()),
+                });
+            if let Err(error) = result {
+                tracing::warn!("{} does not move: {error}", self.request.label);
             }
         }
+    }
+
+    /// Checks for a new head; returns whether the mount moved.
+    async fn poll(&self, daemon: &Daemon) -> Result<bool, DaemonError> {
+        let shown = self.handle.snapshot();
+        let lease = self.lease.as_ref().map(Weak::upgrade);
+        if let Some(None) = lease {
+            // Unmounted.
+            return Ok(false);
+        }
+        let lease = lease.flatten();
+        if let Some(lease) = &lease {
+            self.release(lease).await;
+        }
+        let repositories = &daemon.repositories;
+        let snapshot = repositories.poll(&self.request, &shown, lease.as_ref());
+        let Some(snapshot) = snapshot.await? else {
+            return Ok(false);
+        };
+        self.reject_older(&shown, &snapshot).await?;
+        let commit = snapshot.commit().id.to_string();
+        let names = self.handle.move_to(snapshot).await?;
+        let label = &self.request.label;
+        tracing::info!("{label} moved to {commit}: {names} names changed");
+        Ok(true)
     }
 
     /// Rejects a commit older than the shown one if the branch is resolved by a remote
     /// service, which may be behind or withhold newer commits. A local name is set only
     /// by the user, who may move it back.
-    async fn refuse_older(&self, shown: &Snapshot, now: &Snapshot) -> Result<(), DaemonError> {
-        if !matches!(self.request.source, Source::Object { .. }) {
-            return Ok(());
-        }
-        if now.repository().precedes(shown.repository()).await? {
+    async fn reject_older(&self, shown: &Snapshot, new: &Snapshot) -> Result<(), DaemonError> {
+        if matches!(self.request.source, Source::Object { .. })
+            && new.repository().precedes(shown.repository()).await?
+        {
             return Err(DaemonError::WentBack {
                 shown: shown.commit().id.to_string(),
-                now: now.commit().id.to_string(),
+                reported: new.commit().id.to_string(),
             });
         }
         Ok(())
@@ -79,31 +107,5 @@ impl Follower {
         if let Ok(Err(error)) = released.await {
             tracing::warn!("{}: earlier heads stay leased: {error}", self.request.label);
         }
-    }
-
-    /// Checks for a new head; returns whether the mount moved.
-    async fn look(&self, mounts: &Mounts) -> Result<bool, DaemonError> {
-        let shown = self.handle.snapshot();
-        let lease = match &self.lease {
-            Some(lease) => match lease.upgrade() {
-                Some(lease) => Some(lease),
-                // Unmounted.
-                None => return Ok(false),
-            },
-            None => None,
-        };
-        if let Some(lease) = &lease {
-            self.release(lease).await;
-        }
-        let looked = mounts.look(&self.request, &shown, lease.as_ref());
-        let Some(snapshot) = looked.await? else {
-            return Ok(false);
-        };
-        self.refuse_older(&shown, &snapshot).await?;
-        let commit = snapshot.commit().id.to_string();
-        let names = self.handle.move_to(snapshot).await?;
-        let label = &self.request.label;
-        tracing::info!("{label} moved to {commit}: {names} names changed");
-        Ok(true)
     }
 }

@@ -4,14 +4,12 @@
 //! remembered across sessions. It waits until the network is idle, and jobs do not run
 //! concurrently. `status` shows the result or error of the last run.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::mounts::Mounts;
+use super::state::Daemon;
+use super::status::JobStatus;
 use crate::config::Settings;
 use crate::maintenance::MaintenanceContext;
 use crate::maintenance::compaction::{Compactor, Selection};
@@ -61,18 +59,18 @@ impl Job {
     }
 
     /// Runs the job; returns a description of the result.
-    async fn run(self, settings: &Settings, mounts: &Arc<Mounts>) -> Result<String, JobError> {
+    async fn run(self, settings: &Settings, daemon: &Arc<Daemon>) -> Result<String, JobError> {
         match self {
-            Job::Renewal => renew_blobs(settings, mounts).await,
-            Job::Compaction => compact_heads(settings, mounts).await,
+            Job::Renewal => renew_blobs(settings, daemon).await,
+            Job::Compaction => compact_heads(settings, daemon).await,
         }
     }
 }
 
 /// Renews due blobs within the budget; returns a description of the result.
-async fn renew_blobs(settings: &Settings, mounts: &Mounts) -> Result<String, JobError> {
+async fn renew_blobs(settings: &Settings, daemon: &Daemon) -> Result<String, JobError> {
     let (store, access) = open_to_write(settings).await?;
-    let loader = mounts.loader().clone();
+    let loader = daemon.repositories.loader.clone();
     let context =
         tokio::task::block_in_place(|| MaintenanceContext::new(settings, loader, access, store))?;
     let (renewal, network) = (&settings.renewal.value, &settings.network.value);
@@ -94,9 +92,9 @@ async fn renew_blobs(settings: &Settings, mounts: &Mounts) -> Result<String, Job
 
 /// Compacts heads that benefit, within the spending limit; returns a description of the
 /// result.
-async fn compact_heads(settings: &Settings, mounts: &Mounts) -> Result<String, JobError> {
+async fn compact_heads(settings: &Settings, daemon: &Daemon) -> Result<String, JobError> {
     let (store, access) = open_to_write(settings).await?;
-    let compactor = Compactor::new(settings, mounts.loader().clone(), access, store);
+    let compactor = Compactor::new(settings, daemon.repositories.loader.clone(), access, store);
     let compaction = &settings.compaction.value;
     let selection = Selection {
         force: false,
@@ -130,22 +128,6 @@ async fn compact_heads(settings: &Settings, mounts: &Mounts) -> Result<String, J
 /// Reason why a job failed.
 type JobError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Status of a job.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct JobStatus {
-    /// Name of the job.
-    pub name: String,
-    /// Seconds between two runs.
-    pub every_s: u64,
-    /// Time of the last run, in seconds since 1970; 0 if never.
-    pub last: u64,
-    /// Result of the last run.
-    pub did: String,
-    /// Error of the last run; `None` if it succeeded.
-    pub error: Option<String>,
-}
-
 impl JobStatus {
     /// Reads the saved status; `None` if there is none, or it is damaged.
     fn load(file: &Path) -> Option<Self> {
@@ -153,26 +135,8 @@ impl JobStatus {
     }
 }
 
-/// Status of all jobs.
-#[derive(Debug, Default)]
-pub(super) struct JobRegistry(Mutex<BTreeMap<&'static str, JobStatus>>);
-
-impl JobRegistry {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, JobStatus>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn all(&self) -> Vec<JobStatus> {
-        self.lock().values().cloned().collect()
-    }
-
-    fn set(&self, name: &'static str, status: JobStatus) {
-        self.lock().insert(name, status);
-    }
-}
-
 /// Starts the scheduled jobs.
-pub(super) fn start(settings: &Settings, mounts: &Arc<Mounts>) {
+pub(super) fn start(settings: &Settings, daemon: &Arc<Daemon>) {
     let turn = Arc::new(tokio::sync::Mutex::new(()));
     for job in Job::ALL {
         if let Some(every) = job.every(settings) {
@@ -180,7 +144,7 @@ pub(super) fn start(settings: &Settings, mounts: &Arc<Mounts>) {
                 job,
                 every,
                 settings: settings.clone(),
-                mounts: Arc::downgrade(mounts),
+                daemon: Arc::downgrade(daemon),
                 turn: turn.clone(),
             };
             tokio::spawn(runner.run());
@@ -235,7 +199,7 @@ struct Runner {
     job: Job,
     every: Duration,
     settings: Settings,
-    mounts: Weak<Mounts>,
+    daemon: Weak<Daemon>,
     /// Serializes jobs.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -251,22 +215,22 @@ impl Runner {
         status.every_s = every.as_secs();
         let mut startup_delay = STARTUP_DELAY;
         loop {
-            let Some(mounts) = self.mounts.upgrade() else {
+            let Some(daemon) = self.daemon.upgrade() else {
                 return;
             };
-            mounts.jobs.set(name, status.clone());
-            drop(mounts);
+            daemon.jobs.lock().insert(name, status.clone());
+            drop(daemon);
             let due = status.last.saturating_add(every.as_secs());
             let wait = Duration::from_secs(due.saturating_sub(unix_seconds()));
             tokio::time::sleep(wait.min(every) + std::mem::take(&mut startup_delay)).await;
             let _turn = self.turn.lock().await;
-            let Some(mounts) = self.mounts.upgrade() else {
+            let Some(daemon) = self.daemon.upgrade() else {
                 return;
             };
-            wait_until_idle(&mounts).await;
+            wait_until_idle(&daemon).await;
             let done = {
-                let _busy = mounts.busy();
-                self.job.run(&self.settings, &mounts).await
+                let _keep_alive = daemon.mounts.keep_alive();
+                self.job.run(&self.settings, &daemon).await
             };
             status.last = unix_seconds();
             match done {
@@ -292,12 +256,12 @@ async fn save(file: PathBuf, status: &JobStatus) -> std::io::Result<()> {
 }
 
 /// Waits until the network is idle.
-async fn wait_until_idle(mounts: &Mounts) {
+async fn wait_until_idle(daemon: &Daemon) {
     let begun = tokio::time::Instant::now();
-    let mut before = mounts.cache().stats().fetches;
+    let mut before = daemon.cache().stats().fetches;
     while begun.elapsed() < MAX_IDLE_WAIT {
         tokio::time::sleep(IDLE_TIME).await;
-        let now = mounts.cache().stats().fetches;
+        let now = daemon.cache().stats().fetches;
         if now == before {
             return;
         }

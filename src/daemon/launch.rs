@@ -5,14 +5,14 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::client::ClientError;
-use super::fresh;
+use super::error::ClientError;
+use super::process;
 use crate::config::{Origin, Settings};
 
 /// Settings of the system's allocator for programs with large, short-lived buffers. By
 /// default it keeps an arena per thread and, over time, every large buffer: hundreds of
 /// MB.
-const FRUGAL: [(&str, &str); 2] = [
+const ALLOCATOR_VARIABLES: [(&str, &str); 2] = [
     ("MALLOC_ARENA_MAX", "2"),
     ("MALLOC_MMAP_THRESHOLD_", "131072"),
 ];
@@ -26,54 +26,50 @@ pub(super) fn log_file(settings: &Settings) -> PathBuf {
 
 /// A daemon that was started and has not answered yet. Its standard error is a pipe until
 /// it is ready.
-pub(super) struct Launched {
+pub(super) struct Launch {
     child: Child,
     log: PathBuf,
 }
 
 /// How a daemon ended before it became ready.
-pub(super) enum Ended {
+pub(super) enum EarlyExit {
     /// Another daemon was faster.
     Superseded,
     /// It failed.
     Failed(ClientError),
 }
 
-impl Launched {
+impl Launch {
     /// Returns how the daemon ended, if it has.
-    pub(super) fn ended(&mut self) -> Option<Ended> {
+    pub(super) fn early_exit(&mut self) -> Option<EarlyExit> {
         // On error there is no status: if the caller ignores SIGCHLD, it is discarded.
-        let status = match self.child.try_wait() {
-            Ok(None) => return None,
-            Ok(Some(status)) => Some(status),
-            Err(_) => None,
-        };
-        let said = self.said();
-        let mut errors = said.lines().filter_map(|line| line.strip_prefix(ERROR));
+        let status = self.child.try_wait().transpose()?.ok();
+        let output = self.output();
+        let mut errors = output.lines().filter_map(|line| line.strip_prefix(ERROR));
         Some(match (errors.next_back(), status) {
-            (Some(why), _) => Ended::Failed(self.error(why.into())),
+            (Some(why), _) => EarlyExit::Failed(self.error(why.into())),
             (None, Some(status)) if !status.success() => {
-                Ended::Failed(self.error(format!("it ended with {status}")))
+                EarlyExit::Failed(self.error(format!("it ended with {status}")))
             }
-            (None, _) => Ended::Superseded,
+            (None, _) => EarlyExit::Superseded,
         })
     }
 
     /// Returns its warnings. Call only after it is ready: waits until it has written
     /// everything.
     pub(super) fn warnings(&mut self) -> Vec<String> {
-        let said = self.said();
-        let warnings = said.lines().filter_map(|line| line.strip_prefix(WARNING));
+        let output = self.output();
+        let warnings = output.lines().filter_map(|line| line.strip_prefix(WARNING));
         warnings.map(str::to_owned).collect()
     }
 
     /// Kills the daemon after a timeout.
-    pub(super) fn give_up(&mut self) -> ClientError {
+    pub(super) fn kill(&mut self) -> ClientError {
         let _ = self.child.kill();
         self.error("it took too long".into())
     }
 
-    fn said(&mut self) -> String {
+    fn output(&mut self) -> String {
         let mut text = Vec::new();
         if let Some(mut output) = self.child.stderr.take() {
             let _ = output.read_to_end(&mut text);
@@ -91,14 +87,14 @@ impl Launched {
 ///
 /// # Errors
 /// When the process cannot be started.
-pub(super) fn start(settings: &Settings) -> Result<Launched, ClientError> {
+pub(super) fn start(settings: &Settings) -> Result<Launch, ClientError> {
     let log = log_file(settings);
     match spawn(settings) {
-        Ok(child) => Ok(Launched { child, log }),
-        Err(error) => Err(ClientError::Start {
-            why: error.to_string(),
-            log,
-        }),
+        Ok(child) => Ok(Launch { child, log }),
+        Err(error) => {
+            let why = error.to_string();
+            Err(ClientError::Start { why, log })
+        }
     }
 }
 
@@ -115,9 +111,9 @@ fn spawn(settings: &Settings) -> std::io::Result<Child> {
         let budget = settings.cache_disk.value.to_string();
         command.env("WALGIT_FS_CACHE_DISK", budget);
     }
-    fresh::keep_descriptors_back();
+    process::close_descriptors_on_exec();
     command
-        .envs(FRUGAL)
+        .envs(ALLOCATOR_VARIABLES)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -127,42 +123,36 @@ fn spawn(settings: &Settings) -> std::io::Result<Child> {
 
 /// The daemon's side of its connection to the command that starts it, which reads until
 /// the daemon is ready or fails.
-pub(super) struct Launcher {
+#[derive(Default)]
+pub(super) struct StartupChannel {
+    /// `None` if no command is waiting.
     output: Option<File>,
     /// Whether standard error is redirected to the log.
     is_logging: bool,
 }
 
-impl Launcher {
-    /// No command is waiting.
-    pub(super) fn none() -> Self {
-        Launcher {
-            output: None,
-            is_logging: false,
-        }
-    }
-
+impl StartupChannel {
     /// The command reads from standard error.
     pub(super) fn at_stderr() -> Self {
         let copy = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3);
-        Launcher {
+        StartupChannel {
             output: copy.ok().map(File::from),
             is_logging: false,
         }
     }
 
     pub(super) fn warn(&mut self, text: &str) {
-        self.say(WARNING, text);
+        self.send(WARNING, text);
     }
 
     /// Reports why the daemon does not start. Without a log, `main` reports it.
     pub(super) fn fail(&mut self, why: &str) {
         if self.is_logging {
-            self.say(ERROR, why);
+            self.send(ERROR, why);
         }
     }
 
-    fn say(&mut self, kind: &str, text: &str) {
+    fn send(&mut self, kind: &str, text: &str) {
         if let Some(file) = &mut self.output {
             let _ = writeln!(file, "{kind}{}", walgit_format::text::line(text));
         }
@@ -183,7 +173,7 @@ impl Launcher {
     }
 
     /// The daemon is ready: closes the connection.
-    pub(super) fn release(&mut self) {
+    pub(super) fn close(&mut self) {
         self.output = None;
     }
 }

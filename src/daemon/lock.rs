@@ -4,6 +4,7 @@
 //! means that no daemon is running, and a held one that a daemon is running, whether or
 //! not it answers.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::time::{Duration, Instant};
@@ -12,20 +13,20 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::location::{Location, LocationError};
+use super::daemon_dir::{DaemonDir, DaemonDirError};
 
 /// Version of the protocol between client and daemon. Increase it when a request or an
 /// answer changes its meaning.
 pub(super) const PROTOCOL: u32 = 3;
 
-const NAME: &str = "lock";
+const FILE_NAME: &str = "lock";
 /// How long processes that only test the lock may hold it.
-const GLANCE: Duration = Duration::from_secs(1);
+const MAX_TEST_TIME: Duration = Duration::from_secs(1);
 
 /// Phase of a daemon's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Phase {
+pub enum Phase {
     /// It is opening the cache.
     Starting,
     /// It answers.
@@ -36,7 +37,7 @@ pub(super) enum Phase {
 
 /// The process that holds the lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Holder {
+pub(super) struct LockRecord {
     pub(super) pid: u32,
     pub(super) version: String,
     pub(super) protocol: u32,
@@ -45,10 +46,20 @@ pub(super) struct Holder {
     pub(super) phase: Phase,
 }
 
-impl Holder {
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Phase::Starting => "starting",
+            Phase::Running => "running",
+            Phase::Stopping => "stopping",
+        })
+    }
+}
+
+impl LockRecord {
     /// Describes this process.
     pub(super) fn this() -> Self {
-        Holder {
+        LockRecord {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
             protocol: PROTOCOL,
@@ -65,29 +76,27 @@ impl Holder {
 
 /// State of the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Held {
+pub(super) enum LockState {
     /// No daemon is running.
-    No,
+    Free,
     /// A daemon is running; its record, if readable.
-    By(Option<Holder>),
+    Held(Option<LockRecord>),
 }
 
 /// Tests whether a daemon holds the lock.
-pub(super) fn look(location: &Location) -> Result<Held, LocationError> {
-    let failed = |source| location.failed(NAME, source);
-    let file = match location.open_file(NAME, OFlags::RDONLY) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Held::No),
-        Err(error) => return Err(failed(error)),
+pub(super) fn state(dir: &DaemonDir) -> Result<LockState, DaemonDirError> {
+    let failed = |source| dir.failed(FILE_NAME, source);
+    let file = match dir.open_file(FILE_NAME, OFlags::RDONLY) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LockState::Free),
+        file => file.map_err(failed)?,
     };
     match flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(Held::No),
+        Ok(()) => Ok(LockState::Free),
         Err(Errno::WOULDBLOCK) => {
             let mut text = Vec::new();
-            let read = file.take(4096).read_to_end(&mut text);
-            read.map_err(failed)?;
-            // The record may be being written right now.
-            Ok(Held::By(serde_json::from_slice(&text).ok()))
+            file.take(4096).read_to_end(&mut text).map_err(failed)?;
+            // The record may be incomplete, because it is being written.
+            Ok(LockState::Held(serde_json::from_slice(&text).ok()))
         }
         Err(error) => Err(failed(error.into())),
     }
@@ -97,53 +106,53 @@ pub(super) fn look(location: &Location) -> Result<Held, LocationError> {
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
-    holder: Holder,
+    record: LockRecord,
 }
 
 impl Lock {
     /// Takes the lock; `None` if another daemon holds it. Blocks briefly.
-    pub(super) fn take(location: &Location) -> Result<Option<Self>, LocationError> {
-        let failed = |source| location.failed(NAME, source);
+    pub(super) fn take(dir: &DaemonDir) -> Result<Option<Self>, DaemonDirError> {
+        let failed = |source| dir.failed(FILE_NAME, source);
         let flags = OFlags::RDWR | OFlags::CREATE;
-        let file = location.open_file(NAME, flags).map_err(failed)?;
+        let file = dir.open_file(FILE_NAME, flags).map_err(failed)?;
         let begun = Instant::now();
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
-                Err(Errno::WOULDBLOCK) if begun.elapsed() > GLANCE => return Ok(None),
+                Err(Errno::WOULDBLOCK) if begun.elapsed() > MAX_TEST_TIME => return Ok(None),
                 Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(20)),
                 Err(error) => return Err(failed(error.into())),
             }
         }
         let mut lock = Lock {
             file,
-            holder: Holder::this(),
+            record: LockRecord::this(),
         };
-        lock.enter(Phase::Starting);
+        lock.set_phase(Phase::Starting);
         Ok(Some(lock))
     }
 
     /// Whether the path of the directory still leads to this lock.
-    pub(super) fn is_at(&self, location: &Location) -> bool {
-        walgit_durable::is_at(&self.file, &location.named(NAME))
+    pub(super) fn is_at(&self, dir: &DaemonDir) -> bool {
+        walgit_durable::is_at(&self.file, &dir.named(FILE_NAME))
     }
 
     /// Returns the record of this process.
-    pub(super) fn holder(&self) -> &Holder {
-        &self.holder
+    pub(super) fn record(&self) -> &LockRecord {
+        &self.record
     }
 
     /// Records the daemon's phase. On a full disk the file stays empty: then clients
     /// query the socket instead.
-    pub(super) fn enter(&mut self, phase: Phase) {
-        self.holder.phase = phase;
+    pub(super) fn set_phase(&mut self, phase: Phase) {
+        self.record.phase = phase;
         if let Err(error) = self.write() {
             tracing::warn!("the daemon's lock file cannot be written: {error}");
         }
     }
 
     fn write(&mut self) -> io::Result<()> {
-        let text = serde_json::to_vec(&self.holder)?;
+        let text = serde_json::to_vec(&self.record)?;
         self.file.set_len(0)?;
         self.file.rewind()?;
         self.file.write_all(&text)

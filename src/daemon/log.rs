@@ -11,9 +11,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -34,10 +34,6 @@ const SUMMARY: &str = "walgit_fs::log::summary";
 
 static LOG: Mutex<Option<LogFile>> = Mutex::new(None);
 static REPEATED: Mutex<Option<HashMap<Identifier, Repeated>>> = Mutex::new(None);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 struct LogFile {
     path: PathBuf,
@@ -91,7 +87,7 @@ pub(super) fn open(path: &Path) -> io::Result<()> {
         let mut private = std::fs::DirBuilder::new();
         private.recursive(true).mode(0o700).create(dir)?;
     }
-    *lock(&LOG) = Some(LogFile::open(path, true)?);
+    *LOG.lock() = Some(LogFile::open(path, true)?);
     Ok(())
 }
 
@@ -101,7 +97,7 @@ pub struct Writer;
 
 impl Write for Writer {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        match &mut *lock(&LOG) {
+        match &mut *LOG.lock() {
             // A full disk must not cause more messages about it.
             Some(log) => drop(log.write(text)),
             None => io::stderr().write_all(text)?,
@@ -132,7 +128,7 @@ impl<S: Subscriber> Layer<S> for Repeats {
         if *about.level() > Level::WARN || about.target() == SUMMARY {
             return true;
         }
-        let mut repeated = lock(&REPEATED);
+        let mut repeated = REPEATED.lock();
         let entries = repeated.get_or_insert_default();
         let entry = entries.entry(about.callsite()).or_default();
         entry.seen += 1;
@@ -155,8 +151,8 @@ impl Visit for Message<'_> {
 }
 
 /// Logs the number of messages suppressed since the last summary.
-pub(super) fn sum_up() {
-    let repeated = lock(&REPEATED).take().unwrap_or_default();
+pub(super) fn summarize() {
+    let repeated = REPEATED.lock().take().unwrap_or_default();
     for entry in repeated.into_values().filter(|it| it.seen > BURST) {
         let suppressed = entry.seen - BURST;
         tracing::warn!(
@@ -172,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_that_grows_is_put_aside_and_two_files_are_the_most() {
+    fn a_large_log_is_rotated_into_one_other_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon.log");
         let line = vec![b'x'; 1 << 20];

@@ -3,136 +3,155 @@
 //! Failure kinds and endpoints have the same names as in the failure log and in tracing
 //! spans.
 
-use super::status::{DaemonStatus, NetworkStatus};
+use super::status::DaemonStatus;
 use crate::fuse::DriverStats;
 use walrus_client::{BreakerState, EndpointHealth, Role, StoreHealth};
+
+/// Values of one metric, each with its labels.
+type Values = Vec<(Vec<(&'static str, String)>, f64)>;
 
 impl DaemonStatus {
     /// Returns the metrics in Prometheus' text format.
     pub fn metrics(&self) -> String {
-        let mut text = String::new();
-        let mut put = |name: &str, kind: &str, values: &[(String, u64)]| {
-            // A metric is declared once, whatever the labels of its values.
-            text.push_str(&format!("# TYPE walgit_fs_{name} {kind}\n"));
-            for (labels, value) in values {
-                text.push_str(&format!("walgit_fs_{name}{labels} {value}\n"));
-            }
+        let one = |value: u64| vec![(Vec::new(), value as f64)];
+        let stats = |of: fn(&DriverStats) -> u64| {
+            one(self.mounts.iter().map(|mount| of(&mount.stats)).sum())
         };
-        let one = |value| [(String::new(), value)];
-        let c = &self.cache;
-        put("uptime_seconds", "gauge", &one(self.uptime_s));
-        put("mounts", "gauge", &one(self.mounts.len() as u64));
-        put("cache_memory_bytes", "gauge", &one(c.memory_bytes));
-        put("cache_disk_bytes", "gauge", &one(c.disk_bytes));
-        put("cache_disk_entries", "gauge", &one(c.disk_entries));
-        put("cache_memory_hits_total", "counter", &one(c.memory_hits));
-        put("cache_disk_hits_total", "counter", &one(c.disk_hits));
-        put("cache_misses_total", "counter", &one(c.misses));
-        put("cache_fetches_total", "counter", &one(c.fetches));
-        put(
-            "cache_fetched_bytes_total",
-            "counter",
-            &one(c.fetched_bytes),
-        );
-        put("cache_corrupt_total", "counter", &one(c.corrupt_dropped));
-        put("cache_evictions_total", "counter", &one(c.evictions));
-        let sum = |of: fn(&DriverStats) -> u64| self.mounts.iter().map(|m| of(&m.stats)).sum();
-        put("operations", "gauge", &one(sum(|s| s.operations)));
-        put("operations_failed", "gauge", &one(sum(|s| s.failed)));
-        put("integrity_failures", "gauge", &one(sum(|s| s.integrity)));
-        let each = |of: fn(&StoreHealth) -> u64| -> Vec<_> {
-            let label = |n: &NetworkStatus| format!("{{network=\"{}\"}}", escaped(&n.name));
-            let networks = self.networks.iter();
-            networks.map(|n| (label(n), of(&n.health))).collect()
-        };
-        put("requests_total", "counter", &each(|h| h.requests));
-        put("received_bytes_total", "counter", &each(|h| h.received));
-        put("sent_bytes_total", "counter", &each(|h| h.sent));
-        put("corrupt_answers_total", "counter", &each(|h| h.corrupt));
-        put("hedges_total", "counter", &each(|h| h.hedges));
-        put("hedges_won_total", "counter", &each(|h| h.hedges_won));
-        put("not_asked_total", "counter", &each(|h| h.not_asked));
-        text.push_str(&self.endpoint_metrics());
-        text
+        let cache = &self.cache;
+        let metrics: [(&str, Values); 30] = [
+            ("uptime_seconds gauge", one(self.uptime_s)),
+            ("mounts gauge", one(self.mounts.len() as u64)),
+            ("cache_memory_bytes gauge", one(cache.memory_bytes)),
+            ("cache_disk_bytes gauge", one(cache.disk_bytes)),
+            ("cache_disk_entries gauge", one(cache.disk_entries)),
+            ("cache_memory_hits_total counter", one(cache.memory_hits)),
+            ("cache_disk_hits_total counter", one(cache.disk_hits)),
+            ("cache_misses_total counter", one(cache.misses)),
+            ("cache_fetches_total counter", one(cache.fetches)),
+            (
+                "cache_fetched_bytes_total counter",
+                one(cache.fetched_bytes),
+            ),
+            ("cache_corrupt_total counter", one(cache.corrupt_dropped)),
+            ("cache_evictions_total counter", one(cache.evictions)),
+            ("operations gauge", stats(|s| s.operations)),
+            ("operations_failed gauge", stats(|s| s.failed)),
+            ("integrity_failures gauge", stats(|s| s.integrity)),
+            ("requests_total counter", self.per_network(|h| h.requests)),
+            (
+                "received_bytes_total counter",
+                self.per_network(|h| h.received),
+            ),
+            ("sent_bytes_total counter", self.per_network(|h| h.sent)),
+            (
+                "corrupt_answers_total counter",
+                self.per_network(|h| h.corrupt),
+            ),
+            ("hedges_total counter", self.per_network(|h| h.hedges)),
+            (
+                "hedges_won_total counter",
+                self.per_network(|h| h.hedges_won),
+            ),
+            ("not_asked_total counter", self.per_network(|h| h.not_asked)),
+            ("request_failures_total counter", self.failures()),
+            (
+                "endpoint_round_trip_seconds gauge",
+                self.per_endpoint(|e| Some(e.conditions?.round_trip().as_secs_f64())),
+            ),
+            (
+                "endpoint_bandwidth_bytes_per_second gauge",
+                self.per_endpoint(|e| Some(e.conditions?.bandwidth? as f64)),
+            ),
+            (
+                "endpoint_loss_ratio gauge",
+                self.per_endpoint(|e| Some(e.conditions?.loss)),
+            ),
+            (
+                "endpoint_breaker_open gauge",
+                self.per_endpoint(|e| Some(f64::from(e.breaker != BreakerState::Closed))),
+            ),
+            (
+                "endpoint_quarantined gauge",
+                self.per_endpoint(|e| Some(f64::from(e.quarantined_s.is_some()))),
+            ),
+            (
+                "endpoint_lies_total counter",
+                self.per_endpoint(|e| Some(f64::from(e.lies))),
+            ),
+            (
+                "endpoint_concurrency gauge",
+                self.per_endpoint(|e| Some(f64::from(e.at_once))),
+            ),
+        ];
+        metrics
+            .into_iter()
+            .map(|(metric, values)| format(metric, values))
+            .collect()
     }
 
-    /// Returns the metrics of endpoints; names as in the failure log.
-    fn endpoint_metrics(&self) -> String {
-        let mut text = String::new();
-        let mut put = |name: &str, kind: &str, values: Vec<(String, f64)>| {
-            text.push_str(&format!("# TYPE walgit_fs_{name} {kind}\n"));
-            for (labels, value) in values {
-                text.push_str(&format!("walgit_fs_{name}{{{labels}}} {value}\n"));
-            }
-        };
-        let mut failures = Vec::new();
-        for network in &self.networks {
-            for failure in &network.health.failures {
-                let labels = format!(
-                    "network=\"{}\",endpoint=\"{}\",kind=\"{}\"",
-                    escaped(&network.name),
-                    escaped(&failure.endpoint),
-                    failure.kind
-                );
-                failures.push((labels, failure.count as f64));
-            }
-        }
-        put("request_failures_total", "counter", failures);
-        let each = |of: fn(&EndpointHealth) -> Option<f64>| -> Vec<(String, f64)> {
-            let mut values = Vec::new();
-            for network in &self.networks {
-                for endpoint in &network.health.endpoints {
-                    let role = match endpoint.role {
-                        Role::Aggregator => "aggregator",
-                        Role::Publisher => "publisher",
-                    };
-                    let labels = format!(
-                        "network=\"{}\",endpoint=\"{}\",role=\"{role}\"",
-                        escaped(&network.name),
-                        escaped(&endpoint.url)
-                    );
-                    values.extend(of(endpoint).map(|value| (labels, value)));
-                }
-            }
-            values
-        };
-        put(
-            "endpoint_round_trip_seconds",
-            "gauge",
-            each(|e| Some(e.conditions?.round_trip().as_secs_f64())),
-        );
-        put(
-            "endpoint_bandwidth_bytes_per_second",
-            "gauge",
-            each(|e| Some(e.conditions?.bandwidth? as f64)),
-        );
-        put(
-            "endpoint_loss_ratio",
-            "gauge",
-            each(|e| Some(e.conditions?.loss)),
-        );
-        put(
-            "endpoint_breaker_open",
-            "gauge",
-            each(|e| Some(f64::from(e.breaker != BreakerState::Closed))),
-        );
-        put(
-            "endpoint_quarantined",
-            "gauge",
-            each(|e| Some(f64::from(e.quarantined_s.is_some()))),
-        );
-        put(
-            "endpoint_lies_total",
-            "counter",
-            each(|e| Some(f64::from(e.lies))),
-        );
-        put(
-            "endpoint_concurrency",
-            "gauge",
-            each(|e| Some(f64::from(e.at_once))),
-        );
-        text
+    fn per_network(&self, of: fn(&StoreHealth) -> u64) -> Values {
+        let networks = self.networks.iter();
+        networks
+            .map(|network| {
+                let labels = vec![("network", network.name.clone())];
+                (labels, of(&network.health) as f64)
+            })
+            .collect()
     }
+
+    fn failures(&self) -> Values {
+        let mut values = Vec::new();
+        for network in &self.networks {
+            values.extend(network.health.failures.iter().map(|failure| {
+                let labels = vec![
+                    ("network", network.name.clone()),
+                    ("endpoint", failure.endpoint.clone()),
+                    ("kind", failure.kind.to_string()),
+                ];
+                (labels, failure.count as f64)
+            }));
+        }
+        values
+    }
+
+    fn per_endpoint(&self, of: fn(&EndpointHealth) -> Option<f64>) -> Values {
+        let mut values = Vec::new();
+        for network in &self.networks {
+            values.extend(network.health.endpoints.iter().filter_map(|endpoint| {
+                let role = match endpoint.role {
+                    Role::Aggregator => "aggregator",
+                    Role::Publisher => "publisher",
+                };
+                let labels = vec![
+                    ("network", network.name.clone()),
+                    ("endpoint", endpoint.url.clone()),
+                    ("role", role.into()),
+                ];
+                Some((labels, of(endpoint)?))
+            }));
+        }
+        values
+    }
+}
+
+/// Formats a metric, given its name and type. It is declared once, whatever the labels of
+/// its values.
+fn format(metric: &str, values: Values) -> String {
+    let mut text = format!("# TYPE walgit_fs_{metric}\n");
+    let name = metric.split(' ').next().unwrap_or_default();
+    for (labels, value) in values {
+        let labels = labels.into_iter();
+        let labels: Vec<String> = labels
+            .map(|(label, value)| format!("{label}=\"{}\"", escaped(&value)))
+            .collect();
+        let labels = if labels.is_empty() {
+            String::new()
+        } else {
+            format!("{{{}}}", labels.join(","))
+        };
+        text.push_str(&format!("walgit_fs_{name}{labels} {value}\n"));
+    }
+    text
 }
 
 /// Escapes a label value.
@@ -147,9 +166,10 @@ fn escaped(value: &str) -> String {
 mod tests {
     use super::*;
     use crate::cache::CacheStats;
+    use crate::daemon::NetworkStatus;
 
     #[test]
-    fn each_metric_is_declared_once_whatever_its_labels() {
+    fn a_metric_with_several_labels_is_declared_once() {
         let network = |name: &str| NetworkStatus {
             name: name.into(),
             health: StoreHealth::default(),

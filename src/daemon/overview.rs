@@ -9,7 +9,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::client::{Client, ClientError, DaemonState};
+use super::client::{Client, DaemonState};
+use super::error::ClientError;
+use super::lock::Phase;
 use super::status::{DaemonStatus, MountStatus};
 use crate::config::{ConfigError, Dirs};
 use crate::fuse::{self, Liveness, MountEntry, MountTable, Servers};
@@ -103,13 +105,13 @@ impl Overview {
     /// # Errors
     /// When the mount table cannot be read.
     pub async fn take(dirs: Result<&Dirs, &ConfigError>) -> Result<Self, std::io::Error> {
-        let looked = tokio::task::spawn_blocking(look);
+        let mounts = tokio::task::spawn_blocking(KernelMounts::query);
         let (daemon, status) = match dirs {
-            Ok(dirs) => ask(dirs).await,
-            Err(error) => (unknown(error), None),
+            Ok(dirs) => query_daemon(dirs).await,
+            Err(error) => (DaemonReport::unknown(error), None),
         };
-        let looked = looked.await.map_err(std::io::Error::other)??;
-        let folders = folders(looked, &daemon, status.as_ref());
+        let mounts = mounts.await.map_err(std::io::Error::other)??;
+        let folders = folders(&mounts, &daemon, status.as_ref());
         Ok(Overview {
             daemon,
             status,
@@ -129,6 +131,32 @@ impl DaemonReport {
         use DaemonPhase::{Absent, Running, Starting, Stopping};
         matches!(self.state, Absent | Starting | Running | Stopping)
     }
+
+    fn unavailable(error: &ClientError) -> Self {
+        let (state, pid) = match error {
+            ClientError::InTransition { pid, phase } => match phase {
+                Phase::Starting => (DaemonPhase::Starting, *pid),
+                Phase::Running => (DaemonPhase::Running, *pid),
+                Phase::Stopping => (DaemonPhase::Stopping, *pid),
+            },
+            ClientError::Unresponsive { pid, .. } => (DaemonPhase::Unresponsive, *pid),
+            ClientError::OtherVersion { pid, .. } => (DaemonPhase::OtherVersion, *pid),
+            error => return DaemonReport::unknown(error),
+        };
+        DaemonReport {
+            state,
+            pid,
+            message: Some(error.to_string()),
+        }
+    }
+
+    fn unknown(error: &dyn fmt::Display) -> Self {
+        DaemonReport {
+            state: DaemonPhase::Unknown,
+            pid: None,
+            message: Some(error.to_string()),
+        }
+    }
 }
 
 impl Folder {
@@ -139,86 +167,63 @@ impl Folder {
 }
 
 /// The mounts of the mount table, whether they answer, and their server processes.
-struct Looked {
+#[derive(Default)]
+struct KernelMounts {
     mounts: Vec<(MountEntry, Liveness)>,
     servers: Servers,
 }
 
-fn look() -> Result<Looked, std::io::Error> {
-    let table = MountTable::read()?;
-    let entries: Vec<&MountEntry> = table.ours().collect();
-    if entries.is_empty() {
-        return Ok(Looked {
-            mounts: Vec::new(),
-            servers: Servers::default(),
-        });
-    }
-    let states = fuse::liveness(&table, &entries);
-    Ok(Looked {
-        mounts: entries.into_iter().cloned().zip(states).collect(),
-        servers: Servers::find(),
-    })
-}
-
-async fn ask(dirs: &Dirs) -> (DaemonReport, Option<DaemonStatus>) {
-    let state = match Client::probe(dirs).await {
-        Ok(DaemonState::Running(client)) => {
-            return match client.status().await {
-                Ok(status) => (running(&status), Some(status)),
-                Err(ClientError::Unresponsive { pid, why }) => {
-                    (report(DaemonState::Unresponsive { pid, why }), None)
-                }
-                Err(error) => (unknown(&error), None),
-            };
+impl KernelMounts {
+    fn query() -> Result<Self, std::io::Error> {
+        let table = MountTable::read()?;
+        let entries: Vec<&MountEntry> = table.ours().collect();
+        if entries.is_empty() {
+            return Ok(KernelMounts::default());
         }
-        Ok(state) => state,
-        Err(error) => return (unknown(&error), None),
-    };
-    (report(state), None)
-}
-
-fn running(status: &DaemonStatus) -> DaemonReport {
-    DaemonReport {
-        state: DaemonPhase::Running,
-        pid: Some(status.pid),
-        message: status.warning.clone(),
+        let states = fuse::liveness(&table, &entries);
+        Ok(KernelMounts {
+            mounts: entries.into_iter().cloned().zip(states).collect(),
+            servers: Servers::find(),
+        })
     }
 }
 
-fn unknown(error: &dyn fmt::Display) -> DaemonReport {
-    DaemonReport {
-        state: DaemonPhase::Unknown,
-        pid: None,
-        message: Some(error.to_string()),
+async fn query_daemon(dirs: &Dirs) -> (DaemonReport, Option<DaemonStatus>) {
+    let status = match Client::probe(dirs).await {
+        Ok(DaemonState::Running(client)) => client.status().await,
+        Ok(DaemonState::Unavailable(error)) | Err(error) => Err(error),
+        Ok(DaemonState::Absent) => {
+            let report = DaemonReport {
+                state: DaemonPhase::Absent,
+                pid: None,
+                message: None,
+            };
+            return (report, None);
+        }
+    };
+    match status {
+        Err(error) => (DaemonReport::unavailable(&error), None),
+        Ok(status) => {
+            let report = DaemonReport {
+                state: DaemonPhase::Running,
+                pid: Some(status.pid),
+                message: status.warning.clone(),
+            };
+            (report, Some(status))
+        }
     }
 }
 
-fn report(daemon: DaemonState) -> DaemonReport {
-    let (state, pid) = match &daemon {
-        DaemonState::Absent => (DaemonPhase::Absent, None),
-        DaemonState::Starting { pid } => (DaemonPhase::Starting, *pid),
-        DaemonState::Running(client) => (DaemonPhase::Running, Some(client.pid())),
-        DaemonState::Stopping { pid } => (DaemonPhase::Stopping, *pid),
-        DaemonState::Unresponsive { pid, .. } => (DaemonPhase::Unresponsive, *pid),
-        DaemonState::OtherVersion { pid, .. } => (DaemonPhase::OtherVersion, *pid),
-    };
-    let message = match state {
-        DaemonPhase::Absent | DaemonPhase::Running => None,
-        _ => Some(daemon.into_error().to_string()),
-    };
-    DaemonReport {
-        state,
-        pid,
-        message,
-    }
-}
-
-fn folders(looked: Looked, daemon: &DaemonReport, status: Option<&DaemonStatus>) -> Vec<Folder> {
+fn folders(
+    kernel: &KernelMounts,
+    daemon: &DaemonReport,
+    status: Option<&DaemonStatus>,
+) -> Vec<Folder> {
     let mut listed: Vec<&MountStatus> = status.map_or(Vec::new(), |it| it.mounts.iter().collect());
     let mut folders = Vec::new();
-    for (entry, liveness) in &looked.mounts {
+    for (entry, liveness) in &kernel.mounts {
         let mountpoint = entry.mountpoint.display().to_string();
-        let mut pids = looked.servers.of(entry);
+        let mut pids = kernel.servers.of(entry);
         let is_own = daemon.pid.is_some_and(|pid| pids.contains(&pid));
         // Mounts are queried by path, and two mounts may share one path.
         let details = listed
@@ -265,11 +270,7 @@ fn folder(
         Liveness::Hidden => FolderState::Hidden,
         Liveness::Unknown => FolderState::Unknown,
     };
-    let pid = if let [pid] = pids[..] {
-        Some(pid)
-    } else {
-        None
-    };
+    let pid = pids.first().copied().filter(|_| pids.len() == 1);
     // Without permission, at least a stopped server process is detected.
     let state = match pid {
         Some(pid) if state == FolderState::Unknown && fuse::is_stopped(pid) => {
@@ -319,16 +320,13 @@ fn message(
             ),
         },
         FolderState::Hidden => "hidden: something else is mounted over it".into(),
-        FolderState::Unknown => format!("served by {process}; only its user can ask it"),
-        FolderState::Served if is_listed => return None,
-        FolderState::Served if pids.len() == 1 && pids.first() == daemon.pid.as_ref() => {
+        FolderState::Unknown => format!("served by {process}; only its user can query it"),
+        FolderState::Served if is_listed || daemon.pid.is_some_and(|pid| pids == [pid]) => {
             return None;
         }
-        FolderState::Served => {
-            format!(
-                "served by {process}, which is not the daemon of this command's cache directory"
-            )
-        }
+        FolderState::Served => format!(
+            "served by {process}, which is not the daemon of this command's cache directory"
+        ),
         FolderState::Detached => return None,
     })
 }

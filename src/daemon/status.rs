@@ -5,7 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::jobs::JobStatus;
 use super::settings::DaemonSettings;
 use crate::cache::{CacheStats, Pin};
 use crate::fuse::{DriverStats, TreeStats};
@@ -100,13 +99,29 @@ pub struct NetworkStatus {
     pub health: StoreHealth,
 }
 
+/// Status of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobStatus {
+    /// Name of the job.
+    pub name: String,
+    /// Seconds between two runs.
+    pub every_s: u64,
+    /// Time of the last run, in seconds since 1970; 0 if never.
+    pub last: u64,
+    /// Result of the last run.
+    pub did: String,
+    /// Error of the last run; `None` if it succeeded.
+    pub error: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_daemon_that_knows_fewer_figures_is_understood() {
-        let told = r#"{
+    fn a_status_with_missing_fields_is_decoded() {
+        let json = r#"{
             "pid": 1, "version": "0.1.0", "uptime_s": 2,
             "mounts": [{
                 "mountpoint": "/m", "label": "it", "address": "a", "network": "local",
@@ -119,7 +134,7 @@ mod tests {
             "cache": {"memory_hits": 6},
             "networks": [{"name": "local", "health": {"requests": 8}}]
         }"#;
-        let status: DaemonStatus = serde_json::from_str(told).unwrap();
+        let status: DaemonStatus = serde_json::from_str(json).unwrap();
         assert_eq!(status.mounts[0].prefetch.unwrap().requests, 7);
         assert_eq!(status.cache.memory_hits, 6);
         assert_eq!(status.networks[0].health.requests, 8);

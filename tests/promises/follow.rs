@@ -169,7 +169,7 @@ fn followed_chain_branch_does_not_go_back() {
     eventually("going back is refused", || {
         follow()["follow"]["error"]
             .as_str()
-            .is_some_and(|why| why.contains("came before"))
+            .is_some_and(|why| why.contains("an ancestor of"))
     });
     assert!(is_at("42"), "{}", follow());
     head("0x43");

@@ -157,7 +157,7 @@ fn daemon_rejects_connections_of_other_users() {
     }
     assert!(!ask(OTHER_UID), "the daemon checks the peer");
     let log = fs::read_to_string(world.path().join("state/walgit-fs/daemon.log")).unwrap();
-    assert!(log.contains("turned away a peer"), "{log}");
+    assert!(log.contains("rejected a peer"), "{log}");
     assert!(ask(0), "its owner is answered");
     assert_same(tree.path(), &dir);
     fs::set_permissions(&sockets, Permissions::from_mode(0o700)).unwrap();

@@ -101,7 +101,7 @@ fn pinned_files_survive_eviction_and_a_crash() {
     assert!(output.contains("no longer pinned"), "{output}");
     assert_eq!(world.json(&["cache", "pins"]), serde_json::json!([]));
     let output = world.fail(&["cache", "unpin", pinned.to_str().unwrap()]);
-    assert!(output.contains("nothing is"), "{output}");
+    assert!(output.contains("there are no pins"), "{output}");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn path_outside_every_mount_is_reported() {
         "warm",
         dir.join(".walgit/branches").to_str().unwrap(),
     ]);
-    assert!(output.contains("not in the tree"), "{output}");
+    assert!(output.contains("not in the mounted tree"), "{output}");
 }
 
 #[test]

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::MountRequest;
-use super::client::{Client, ClientError, DaemonState};
+use super::client::{Client, DaemonState};
+use super::error::{ClientError, MountFailure};
+use super::protocol::MountRequest;
+use super::status::MountStatus;
 use crate::config::{Dirs, Settings};
 use crate::fuse::{self, MountError, MountOptions, MountTable, Mountpoint};
 use crate::leases::{MountTag, StoreTags};
@@ -15,10 +17,10 @@ use crate::lifecycle::Activity;
 use crate::repo::Source;
 
 /// How long the daemon may list an unmounted folder.
-const PARTING: Duration = Duration::from_secs(4);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Timeout for the file system of a mount point, and for an unmount.
-const PATIENCE: Duration = Duration::from_secs(4);
-const PAUSE: Duration = Duration::from_millis(10);
+const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(4);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A completed mount.
 #[derive(Clone, Debug, Serialize)]
@@ -37,71 +39,6 @@ pub struct MountInfo {
     pub warnings: Vec<String>,
 }
 
-/// Reason why a mount or unmount failed. No new mount remains.
-#[derive(Debug, thiserror::Error)]
-pub enum MountFailure {
-    /// The mount point does not exist.
-    #[error("{}: no such folder; make it first (mkdir -p)", .0.display())]
-    Missing(PathBuf),
-    /// Its file system does not respond.
-    #[error("{}: no response within {} s", .0.display(), PATIENCE.as_secs())]
-    Stuck(PathBuf),
-    /// The folder is not a mount.
-    #[error("{} is not a walgit-fs mount; walgit-fs status lists those there are", .0.display())]
-    NotMounted(PathBuf),
-    /// Another file system is mounted there.
-    #[error("{} is not a walgit-fs mount but one of type {fs_type}; use umount for it", dir.display())]
-    NotOurs {
-        /// The folder.
-        dir: PathBuf,
-        /// Its type.
-        fs_type: String,
-    },
-    /// The path is inside of a mount.
-    #[error(
-        "{} is inside the mount {}; give that folder instead",
-        dir.display(),
-        mount.display()
-    )]
-    Inside {
-        /// The path.
-        dir: PathBuf,
-        /// The mount.
-        mount: PathBuf,
-    },
-    /// Another user mounted it.
-    #[error("{} was mounted by user {uid}; that user or root can unmount it", dir.display())]
-    NotMine {
-        /// The folder.
-        dir: PathBuf,
-        /// The other user.
-        uid: u32,
-    },
-    /// The mount point is not usable, or the mount failed.
-    #[error(transparent)]
-    Mount(MountError),
-    /// The daemon failed.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// The mount was made but does not answer.
-    #[error("{} does not answer ({source}) and was unmounted again", dir.display())]
-    Silent {
-        /// The folder.
-        dir: PathBuf,
-        /// The error of the operating system.
-        source: io::Error,
-    },
-}
-
-impl From<MountError> for MountFailure {
-    fn from(error: MountError) -> Self {
-        match error {
-            MountError::Missing(dir) => MountFailure::Missing(dir),
-            error => MountFailure::Mount(error),
-        }
-    }
-}
-
 /// Makes the mount of `request`, and starts the daemon if there is none; returns when the
 /// mount answers.
 ///
@@ -112,7 +49,7 @@ pub async fn mount(
     mut request: MountRequest,
 ) -> Result<MountInfo, MountFailure> {
     let dir = request.mountpoint.clone();
-    let mountpoint = patiently(&dir.clone(), move || Mountpoint::open(&dir)).await??;
+    let mountpoint = with_timeout(&dir.clone(), move || Mountpoint::open(&dir)).await??;
     let dir = mountpoint.path().to_owned();
     request.mountpoint.clone_from(&dir);
     let mut client = Client::connect_or_start(settings).await?;
@@ -138,13 +75,13 @@ pub async fn mount(
     if let Some(device) = mounted.take_device() {
         warnings.extend(client.attach(&request, device).await?);
     }
-    warnings.extend(note(settings.activity(), called).await);
+    warnings.extend(log_mount(settings.activity(), called).await);
     let asked = dir.clone();
     // The kernel passes `statfs` on, so the driver itself has answered. A separate
     // thread, because without an answer only the end of the process ends it.
     let (answered, answer) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || answered.send(rustix::fs::statvfs(asked)));
-    let answers = client.watching(async { Ok(answer.await) }).await?;
+    let answers = client.while_responsive(async { Ok(answer.await) }).await?;
     match answers.map_or_else(|error| Err(io::Error::other(error)), |it| Ok(it?)) {
         Ok(_) => {
             mounted.keep();
@@ -157,13 +94,13 @@ pub async fn mount(
                 warnings,
             })
         }
-        Err(source) => Err(MountFailure::Silent { dir, source }),
+        Err(source) => Err(MountFailure::NoAnswer { dir, source }),
     }
 }
 
 /// Logs a mount for the retention rules that count mounts; returns a warning if that
 /// fails. The mount does not depend on it.
-async fn note(file: PathBuf, called: String) -> Option<String> {
+async fn log_mount(file: PathBuf, called: String) -> Option<String> {
     let noted = tokio::task::spawn_blocking(move || {
         let activity = Activity::new(file.clone());
         let noted = activity.mounted(&called, walrus_client::clock::unix_seconds());
@@ -179,30 +116,32 @@ async fn note(file: PathBuf, called: String) -> Option<String> {
 
 /// Runs a call that waits for a file system on a separate thread, with a timeout of a few
 /// seconds.
-async fn patiently<T: Send + 'static>(
+async fn with_timeout<T: Send + 'static>(
     dir: &Path,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, MountFailure> {
-    let waited = tokio::task::spawn_blocking(move || fuse::run_with_timeout(PATIENCE, work)).await;
+    let waited =
+        tokio::task::spawn_blocking(move || fuse::run_with_timeout(FILE_SYSTEM_TIMEOUT, work))
+            .await;
     let done = waited.ok().flatten();
-    done.ok_or_else(|| MountFailure::Stuck(dir.into()))
+    done.ok_or_else(|| MountFailure::Timeout {
+        dir: dir.into(),
+        seconds: FILE_SYSTEM_TIMEOUT.as_secs(),
+    })
 }
 
 /// Returns the source of a mount in the kernel's table, which every user can read.
 fn source(request: &MountRequest, encrypted: bool) -> String {
-    let label = if encrypted {
-        "encrypted"
-    } else {
-        &request.label
-    };
-    match StoreTags::of(&request.network) {
-        Ok(stores) => {
-            let id = request.id.clone();
-            format!("{label}#{}", MountTag { stores, id })
-        }
-        // A collector counts such a mount as one of every store.
-        Err(_) => label.into(),
+    let mut source = request.label.clone();
+    if encrypted {
+        source = "encrypted".into();
     }
+    // A collector counts a mount without a tag as one of every store.
+    if let Ok(stores) = StoreTags::of(&request.network) {
+        let id = request.id.clone();
+        source.push_str(&format!("#{}", MountTag { stores, id }));
+    }
+    source
 }
 
 /// Returns the mount point at `dir`, by its absolute path. Sends no request to the mount,
@@ -247,25 +186,25 @@ pub async fn unmount(dirs: Option<&Dirs>, path: &Path, lazy: bool) -> Result<(),
         let _ = std::env::set_current_dir("/");
     }
     let dir = path.to_owned();
-    patiently(path, move || fuse::unmount(&dir, lazy)).await??;
+    with_timeout(path, move || fuse::unmount(&dir, lazy)).await??;
     if let Some(dirs) = dirs.filter(|_| !lazy) {
-        let _ = tokio::time::timeout(PARTING, parted(dirs, path)).await;
+        let _ = tokio::time::timeout(RELEASE_TIMEOUT, wait_for_release(dirs, path)).await;
     }
     Ok(())
 }
 
 /// Waits until the daemon does not list a folder any more.
-async fn parted(dirs: &Dirs, path: &Path) {
+async fn wait_for_release(dirs: &Dirs, path: &Path) {
     let Ok(DaemonState::Running(client)) = Client::probe(dirs).await else {
         return;
     };
     let name = path.display().to_string();
-    let listed = |mounts: &[super::MountStatus]| mounts.iter().any(|it| it.mountpoint == name);
+    let listed = |mounts: &[MountStatus]| mounts.iter().any(|it| it.mountpoint == name);
     while client
         .status()
         .await
         .is_ok_and(|status| listed(&status.mounts))
     {
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

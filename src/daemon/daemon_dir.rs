@@ -1,4 +1,4 @@
-//! Location of the daemon's lock and sockets: a private directory in the cache directory.
+//! The directory of the daemon's lock and sockets: a private directory in the cache directory.
 //!
 //! The daemon owns the cache, so every process that finds the cache finds the daemon,
 //! regardless of `XDG_RUNTIME_DIR` or `TMPDIR`. Paths are not trusted: the directory is
@@ -18,13 +18,13 @@ use crate::config::Dirs;
 use walgit_durable::require_regular;
 
 /// Name of the HTTP socket.
-pub(super) const CONTROL: &str = "control.sock";
+pub(super) const CONTROL_SOCKET: &str = "control.sock";
 /// Name of the socket that takes over mounts.
-pub(super) const ATTACH: &str = "attach.sock";
+pub(super) const ATTACH_SOCKET: &str = "attach.sock";
 
 /// Reason why the daemon's directory or a socket in it is rejected.
 #[derive(Debug, thiserror::Error)]
-pub enum LocationError {
+pub enum DaemonDirError {
     /// Another user owns the directory.
     #[error(
         "{} belongs to user {owner}, but this command runs as user {user}; run it as that user, or set HOME or XDG_CACHE_HOME to directories of your own (sudo -H, su -)",
@@ -75,7 +75,7 @@ pub enum LocationError {
 
 /// The daemon's directory, open and verified.
 #[derive(Debug)]
-pub(super) struct Location {
+pub(super) struct DaemonDir {
     dir: OwnedFd,
     path: PathBuf,
 }
@@ -87,67 +87,57 @@ pub(super) struct Peer {
     pub(super) pid: Option<u32>,
 }
 
-impl Location {
+impl DaemonDir {
     /// Opens the directory; `None` if it does not exist, so there is no daemon either.
     ///
     /// # Errors
-    /// [`LocationError`] if it cannot be trusted or opened.
-    pub(super) fn open(dirs: &Dirs) -> Result<Option<Self>, LocationError> {
+    /// [`DaemonDirError`] if it cannot be trusted or opened.
+    pub(super) fn open(dirs: &Dirs) -> Result<Option<Self>, DaemonDirError> {
         let path = dirs.daemon();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = match rustix::fs::open(&path, flags, Mode::empty()) {
             Ok(dir) => dir,
             Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::NOTDIR | Errno::LOOP) => return Err(LocationError::NotADirectory(path)),
+            Err(Errno::NOTDIR | Errno::LOOP) => return Err(DaemonDirError::NotADirectory(path)),
             // A foreign owner explains more than a denied access.
             Err(error) => {
-                owned_by_user(&path)?;
+                require_owned(&path)?;
                 let source = error.into();
-                return Err(LocationError::Io { path, source });
+                return Err(DaemonDirError::Io { path, source });
             }
         };
-        let failed = |error: Errno| LocationError::Io {
+        let stat = rustix::fs::fstat(&dir).map_err(|error| DaemonDirError::Io {
             path: path.clone(),
             source: error.into(),
-        };
-        let found = rustix::fs::fstat(&dir).map_err(failed)?;
-        let user = rustix::process::geteuid().as_raw();
-        if found.st_uid != user {
-            let owner = found.st_uid;
-            return Err(LocationError::Foreign { path, owner, user });
-        }
-        let mode = found.st_mode & 0o7777;
+        })?;
+        require_owner(&path, stat.st_uid)?;
+        let mode = stat.st_mode & 0o7777;
         if mode & 0o077 != 0 {
-            return Err(LocationError::Open { path, mode });
+            return Err(DaemonDirError::Open { path, mode });
         }
-        Ok(Some(Location { dir, path }))
+        Ok(Some(DaemonDir { dir, path }))
     }
 
     /// Opens the directory, and creates it if needed.
     ///
     /// # Errors
-    /// Those of [`Location::open`], and if the cache directory belongs to another user:
+    /// Those of [`DaemonDir::open`], and if the cache directory belongs to another user:
     /// files of this process would be in that user's cache.
-    pub(super) fn create(dirs: &Dirs) -> Result<Self, LocationError> {
-        if let Some(found) = Location::open(dirs)? {
+    pub(super) fn create(dirs: &Dirs) -> Result<Self, DaemonDirError> {
+        if let Some(found) = DaemonDir::open(dirs)? {
             return Ok(found);
         }
         let failed = |path: &Path| {
             let path = path.to_owned();
-            move |source| LocationError::Io { path, source }
+            move |source| DaemonDirError::Io { path, source }
         };
         let mut private = std::fs::DirBuilder::new();
         private.mode(0o700).recursive(true);
         private.create(&dirs.cache).map_err(failed(&dirs.cache))?;
-        owned_by_user(&dirs.cache)?;
+        require_owned(&dirs.cache)?;
         let path = dirs.daemon();
         private.create(&path).map_err(failed(&path))?;
-        Location::open(dirs)?.ok_or_else(|| failed(&path)(io::ErrorKind::NotFound.into()))
-    }
-
-    /// Returns its path, for messages.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+        DaemonDir::open(dirs)?.ok_or_else(|| failed(&path)(io::ErrorKind::NotFound.into()))
     }
 
     /// Returns the path of a file in it, for messages; the path may lead elsewhere by
@@ -170,7 +160,7 @@ impl Location {
     }
 
     /// Listens on a socket in it; replaces the socket of a dead daemon.
-    pub(super) fn listen(&self, name: &str) -> Result<UnixListener, LocationError> {
+    pub(super) fn listen(&self, name: &str) -> Result<UnixListener, DaemonDirError> {
         self.remove(name);
         UnixListener::bind(self.at(name)).map_err(|source| self.failed(name, source))
     }
@@ -183,13 +173,13 @@ impl Location {
     /// Connects to a socket in it if the caller's own user listens there.
     ///
     /// # Errors
-    /// [`LocationError::Impostor`], and [`LocationError::Io`] if no process listens.
-    pub(super) async fn connect(&self, name: &str) -> Result<Peer, LocationError> {
+    /// [`DaemonDirError::Impostor`], and [`DaemonDirError::Io`] if no process listens.
+    pub(super) async fn connect(&self, name: &str) -> Result<Peer, DaemonDirError> {
         let failed = |source| self.failed(name, source);
         let stream = UnixStream::connect(self.at(name)).await.map_err(failed)?;
         let credentials = stream.peer_cred().map_err(failed)?;
         if credentials.uid() != rustix::process::geteuid().as_raw() {
-            return Err(LocationError::Impostor {
+            return Err(DaemonDirError::Impostor {
                 path: self.named(name),
                 peer: credentials.uid(),
             });
@@ -201,25 +191,45 @@ impl Location {
         })
     }
 
-    pub(super) fn failed(&self, name: &str, source: io::Error) -> LocationError {
-        LocationError::Io {
+    pub(super) fn failed(&self, name: &str, source: io::Error) -> DaemonDirError {
+        DaemonDirError::Io {
             path: self.named(name),
             source,
         }
     }
 }
 
-/// Verifies that the effective user owns a path.
-fn owned_by_user(path: &Path) -> Result<(), LocationError> {
+/// Returns the daemon's directory, created if needed: for checks.
+///
+/// # Errors
+/// [`DaemonDirError`] if it cannot be trusted or created.
+pub fn directory(dirs: &Dirs) -> Result<PathBuf, DaemonDirError> {
+    Ok(DaemonDir::create(dirs)?.path)
+}
+
+/// Verifies that the effective user owns a path, if it is readable.
+fn require_owned(path: &Path) -> Result<(), DaemonDirError> {
+    std::fs::metadata(path).map_or(Ok(()), |found| require_owner(path, found.uid()))
+}
+
+fn require_owner(path: &Path, owner: u32) -> Result<(), DaemonDirError> {
     let user = rustix::process::geteuid().as_raw();
-    match std::fs::metadata(path) {
-        Ok(found) if found.uid() != user => Err(LocationError::Foreign {
-            path: path.into(),
-            owner: found.uid(),
-            user,
-        }),
-        _ => Ok(()),
+    if owner == user {
+        return Ok(());
     }
+    let path = path.into();
+    Err(DaemonDirError::Foreign { path, owner, user })
+}
+
+/// Whether the peer of a socket runs as this process's user, or root.
+pub(super) fn is_owner(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    let peer = stream.peer_cred().map(|cred| cred.uid());
+    let is_owner = peer.as_ref().is_ok_and(|&uid| uid == own || uid == 0);
+    if !is_owner {
+        tracing::warn!("rejected a peer with uid {peer:?}");
+    }
+    is_owner
 }
 
 /// Whether a descriptor refers to `/dev/fuse`, identified by its device number.

@@ -6,19 +6,20 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::client::{Client, ClientError, DaemonState, look};
-use super::location::Location;
-use super::lock::Held;
-use super::{MountFailure, MountInfo, mount};
+use super::client::{Client, DaemonState, lock_state};
+use super::daemon_dir::DaemonDir;
+use super::error::{ClientError, MountFailure};
+use super::lock::{LockState, Phase};
+use super::mount_client::{MountInfo, mount};
 use crate::config::{Dirs, Settings};
 
 /// Timeout for a daemon that answers: it ends its mounts, then closes its cache.
-const ENDING: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Timeout for a daemon that does not answer.
-const LAST_CHANCE: Duration = Duration::from_millis(1500);
+const TERMINATE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Timeout for a daemon that is starting, before it is terminated.
-const STARTING: Duration = Duration::from_secs(3);
-const PAUSE: Duration = Duration::from_millis(20);
+const START_GRACE_PERIOD: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Result of stopping a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,78 +37,89 @@ pub enum Stopped {
 /// version. Returns when it has exited.
 ///
 /// # Errors
-/// [`ClientError::Stuck`] if it does not exit, and errors of finding it.
+/// [`ClientError::DidNotStop`] if it does not exit, and errors of finding it.
 pub async fn stop(dirs: &Dirs) -> Result<Stopped, ClientError> {
     let begun = Instant::now();
-    let Some(location) = Location::open(dirs)? else {
+    let Some(dir) = DaemonDir::open(dirs)? else {
         return Ok(Stopped::Absent);
     };
-    let location = Arc::new(location);
+    let dir = Arc::new(dir);
     loop {
-        let (pid, patience) = match Client::probe(dirs).await? {
+        let error = match Client::probe(dirs).await? {
             DaemonState::Absent => return Ok(Stopped::Absent),
+            DaemonState::Unavailable(error) => error,
             DaemonState::Running(client) => {
                 match client.stop(false).await {
                     Ok(()) | Err(ClientError::Gone(_)) => {}
                     Err(error) => return Err(error),
                 }
-                (Some(client.pid()), ENDING)
-            }
-            DaemonState::Stopping { pid } => (pid, ENDING),
-            DaemonState::OtherVersion { pid, .. } => {
-                terminate(&location, pid).await?;
-                (pid, ENDING)
-            }
-            DaemonState::Starting { .. } if begun.elapsed() < STARTING => {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-            DaemonState::Starting { pid } | DaemonState::Unresponsive { pid, .. } => {
-                terminate(&location, pid).await?;
-                (pid, LAST_CHANCE)
+                let phase = Phase::Stopping;
+                let pid = Some(client.pid());
+                ClientError::InTransition { pid, phase }
             }
         };
-        ended(&location, pid, patience).await?;
+        let (pid, timeout, terminates) = match error {
+            ClientError::InTransition { pid, phase } if phase == Phase::Stopping => {
+                (pid, STOP_TIMEOUT, false)
+            }
+            ClientError::InTransition { .. } if begun.elapsed() < START_GRACE_PERIOD => {
+                tokio::time::sleep(POLL_INTERVAL).await;
+                continue;
+            }
+            ClientError::OtherVersion { pid, .. } => (pid, STOP_TIMEOUT, true),
+            ClientError::InTransition { pid, .. } | ClientError::Unresponsive { pid, .. } => {
+                (pid, TERMINATE_TIMEOUT, true)
+            }
+            error => return Err(error),
+        };
+        if terminates {
+            terminate(&dir, pid).await?;
+        }
+        wait_for_exit(&dir, pid, timeout).await?;
         return Ok(Stopped::Ended { pid });
     }
 }
 
 /// Sends SIGTERM, and SIGCONT so that a stopped process receives it.
-async fn terminate(location: &Arc<Location>, pid: Option<u32>) -> Result<(), ClientError> {
+async fn terminate(dir: &Arc<DaemonDir>, pid: Option<u32>) -> Result<(), ClientError> {
     let raw = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let Some(raw) = raw else {
-        return Err(ClientError::Stuck { pid });
+        return Err(ClientError::DidNotStop { pid });
     };
     // The descriptor identifies this very process. It is the daemon if the lock is still
     // held: otherwise the process ID may have been reused.
     let Ok(process) = pidfd_open(raw, PidfdFlags::empty()) else {
         return Ok(());
     };
-    if look(location).await? == Held::No {
+    if lock_state(dir).await? == LockState::Free {
         return Ok(());
     }
     for signal in [Signal::TERM, Signal::CONT] {
         if pidfd_send_signal(&process, signal).is_err() {
-            return Err(ClientError::Stuck { pid });
+            return Err(ClientError::DidNotStop { pid });
         }
     }
     Ok(())
 }
 
 /// Waits until a daemon no longer holds the lock.
-async fn ended(
-    location: &Arc<Location>,
+async fn wait_for_exit(
+    dir: &Arc<DaemonDir>,
     pid: Option<u32>,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(), ClientError> {
     let begun = Instant::now();
     loop {
-        match look(location).await? {
-            Held::No => return Ok(()),
-            // Another daemon was started meanwhile.
-            Held::By(Some(holder)) if pid.is_some_and(|pid| pid != holder.pid) => return Ok(()),
-            Held::By(_) if begun.elapsed() > patience => return Err(ClientError::Stuck { pid }),
-            Held::By(_) => tokio::time::sleep(PAUSE).await,
+        match lock_state(dir).await? {
+            LockState::Free => return Ok(()),
+            // Another daemon was started.
+            LockState::Held(Some(holder)) if pid.is_some_and(|pid| pid != holder.pid) => {
+                return Ok(());
+            }
+            LockState::Held(_) if begun.elapsed() > timeout => {
+                return Err(ClientError::DidNotStop { pid });
+            }
+            LockState::Held(_) => tokio::time::sleep(POLL_INTERVAL).await,
         }
     }
 }
@@ -121,11 +133,10 @@ pub type Restarted = Vec<(PathBuf, Result<MountInfo, MountFailure>)>;
 /// # Errors
 /// Those of [`stop`]; then nothing else was done.
 pub async fn restart(settings: &Settings) -> Result<(Stopped, Restarted), ClientError> {
-    let requests = match Client::probe(&settings.dirs).await? {
-        DaemonState::Running(client) => client.mounts().await?,
-        // It cannot be queried.
-        _ => Vec::new(),
-    };
+    let mut requests = Vec::new();
+    if let DaemonState::Running(client) = Client::probe(&settings.dirs).await? {
+        requests = client.mounts().await?;
+    }
     let stopped = stop(&settings.dirs).await?;
     let mut mounted = Vec::new();
     for request in requests {

@@ -2,7 +2,7 @@
 //!
 //! The cache directory may be removed or moved while the daemon is running. Then commands
 //! would not find the daemon: each would report that no daemon is running, and a mount
-//! would start another one. So the daemon checks every [`LOOK`] whether the path still
+//! would start another one. So the daemon checks every [`CHECK_INTERVAL`] whether the path still
 //! leads to its lock and its sockets, and recreates them if not. During this interval,
 //! commands may report that no daemon is running. If another daemon has taken the lock by
 //! then, this one serves its mounts until they end; `status` shows its process ID with
@@ -14,39 +14,40 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::control::{self, Hello};
-use super::location::{ATTACH, CONTROL, Location, LocationError};
+use super::daemon_dir::{ATTACH_SOCKET, CONTROL_SOCKET, DaemonDir, DaemonDirError};
 use super::lock::{Lock, Phase};
-use super::mounts::Mounts;
-use super::{DaemonSettings, attach};
+use super::protocol::Hello;
+use super::settings::DaemonSettings;
+use super::state::Daemon;
+use super::{attach, control};
 use crate::config::Dirs;
 
 /// Interval of the checks of the path.
-pub(super) const LOOK: Duration = Duration::from_millis(500);
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The directory of this daemon.
-pub(super) struct Place {
+pub(super) struct Discovery {
     dirs: Dirs,
-    location: Location,
+    dir: DaemonDir,
     lock: Lock,
-    served: Option<Served>,
+    sockets: Option<Sockets>,
 }
 
 /// The sockets that are served, and their tasks.
-struct Served {
-    mounts: Arc<Mounts>,
+struct Sockets {
+    daemon: Arc<Daemon>,
     stop: Arc<Notify>,
     settings: DaemonSettings,
     tasks: [AbortHandle; 2],
 }
 
-impl Place {
-    pub(super) fn new(dirs: &Dirs, location: Location, lock: Lock) -> Self {
-        Place {
+impl Discovery {
+    pub(super) fn new(dirs: &Dirs, dir: DaemonDir, lock: Lock) -> Self {
+        Discovery {
             dirs: dirs.clone(),
-            location,
+            dir,
             lock,
-            served: None,
+            sockets: None,
         }
     }
 
@@ -54,29 +55,29 @@ impl Place {
     /// daemon.
     pub(super) fn serve(
         &mut self,
-        mounts: Arc<Mounts>,
+        daemon: Arc<Daemon>,
         stop: Arc<Notify>,
         settings: DaemonSettings,
-    ) -> Result<(), LocationError> {
+    ) -> Result<(), DaemonDirError> {
         let [control, attach] = [
-            self.location.listen(CONTROL)?,
-            self.location.listen(ATTACH)?,
+            self.dir.listen(CONTROL_SOCKET)?,
+            self.dir.listen(ATTACH_SOCKET)?,
         ];
-        self.lock.enter(Phase::Running);
+        self.lock.set_phase(Phase::Running);
         let hello = Hello {
-            holder: self.lock.holder().clone(),
+            process: self.lock.record().clone(),
             settings: Some(settings.clone()),
         };
         let tasks = [
-            tokio::spawn(attach::serve(attach, mounts.clone())).abort_handle(),
-            tokio::spawn(control::serve(control, mounts.clone(), stop.clone(), hello))
+            tokio::spawn(attach::serve(attach, daemon.clone())).abort_handle(),
+            tokio::spawn(control::serve(control, daemon.clone(), stop.clone(), hello))
                 .abort_handle(),
         ];
-        if let Some(before) = self.served.take() {
+        if let Some(before) = self.sockets.take() {
             before.tasks.iter().for_each(AbortHandle::abort);
         }
-        self.served = Some(Served {
-            mounts,
+        self.sockets = Some(Sockets {
+            daemon,
             stop,
             settings,
             tasks,
@@ -88,43 +89,43 @@ impl Place {
     ///
     /// # Errors
     /// When that fails: try again later.
-    pub(super) fn restore(&mut self) -> Result<bool, LocationError> {
+    pub(super) fn restore(&mut self) -> Result<bool, DaemonDirError> {
         let is_ours = self.is_ours();
-        let sockets = [CONTROL, ATTACH].map(|name| self.location.named(name));
+        let sockets = [CONTROL_SOCKET, ATTACH_SOCKET].map(|name| self.dir.named(name));
         if is_ours && sockets.iter().all(|socket| socket.exists()) {
             return Ok(false);
         }
         if !is_ours {
-            let location = Location::create(&self.dirs)?;
-            let Some(lock) = Lock::take(&location)? else {
+            let dir = DaemonDir::create(&self.dirs)?;
+            let Some(lock) = Lock::take(&dir)? else {
                 return Ok(false);
             };
-            (self.location, self.lock) = (location, lock);
+            (self.dir, self.lock) = (dir, lock);
         }
-        if let Some(served) = &self.served {
-            let (mounts, stop) = (served.mounts.clone(), served.stop.clone());
+        if let Some(served) = &self.sockets {
+            let (daemon, stop) = (served.daemon.clone(), served.stop.clone());
             let settings = served.settings.clone();
-            self.serve(mounts, stop, settings)?;
+            self.serve(daemon, stop, settings)?;
         }
         Ok(true)
     }
 
     /// Whether commands find the lock of this daemon, rather than none or another.
     fn is_ours(&self) -> bool {
-        self.lock.is_at(&self.location)
+        self.lock.is_at(&self.dir)
     }
 
     /// Records that the daemon is stopping.
-    pub(super) fn leave(&mut self) {
-        self.lock.enter(Phase::Stopping);
+    pub(super) fn set_stopping(&mut self) {
+        self.lock.set_phase(Phase::Stopping);
     }
 
     /// Removes the sockets.
-    pub(super) fn clear(&self) {
+    pub(super) fn remove_sockets(&self) {
         // They may belong to another daemon.
         if self.is_ours() {
-            for socket in [CONTROL, ATTACH] {
-                self.location.remove(socket);
+            for socket in [CONTROL_SOCKET, ATTACH_SOCKET] {
+                self.dir.remove(socket);
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Resets what the daemon inherits from the command that starts it.
+//! Attributes of the daemon's process: resets those that it inherits from the command
+//! that starts it.
 //!
 //! The daemon outlives that command and serves others too, so it must not keep limits,
 //! priorities and open files of one shell. Attributes that the system does not allow to
@@ -18,14 +19,14 @@ const UNLIMITED: [(Resource, &str); 5] = [
     (Resource::Rss, "resident memory"),
 ];
 /// Desired number of open files, and the minimum.
-const FILES: u64 = 1 << 20;
-const FEWEST_FILES: u64 = 1024;
+const WANTED_FILES: u64 = 1 << 20;
+const MIN_FILES: u64 = 1024;
 /// Highest `oom_score_adj` that a session has by default.
 const SESSION_OOM_SCORE: i32 = 200;
 
 /// Marks inherited descriptors close-on-exec: otherwise a lock or a pipe of the caller
 /// would stay open as long as the daemon lives.
-pub(super) fn keep_descriptors_back() {
+pub(super) fn close_descriptors_on_exec() {
     close_fds::set_fds_cloexec(3, &[]);
 }
 
@@ -34,9 +35,10 @@ pub(super) fn keep_descriptors_back() {
 pub(super) fn reset() -> Vec<String> {
     let mut kept = limits();
     let _ = rustix::process::setpriority_process(None, 0);
-    match rustix::process::getpriority_process(None) {
-        Ok(nice) if nice > 0 => kept.push(format!("niceness {nice}")),
-        _ => {}
+    if let Ok(nice) = rustix::process::getpriority_process(None)
+        && nice > 0
+    {
+        kept.push(format!("niceness {nice}"));
     }
     let mut all = CpuSet::new();
     for cpu in 0..CpuSet::MAX_CPU {
@@ -46,11 +48,8 @@ pub(super) fn reset() -> Vec<String> {
     let _ = sched_setaffinity(None, &all);
     scheduling(&mut kept);
     let _ = std::fs::write("/proc/self/oom_score_adj", "0");
-    let score = std::fs::read_to_string("/proc/self/oom_score_adj");
-    let score: i32 = score
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0);
+    let score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    let score: i32 = score.trim().parse().unwrap_or(0);
     if score > SESSION_OOM_SCORE {
         kept.push(format!("oom_score_adj {score}"));
     }
@@ -67,40 +66,26 @@ fn limits() -> Vec<String> {
     // For these, a lower limit is not worth a warning.
     raise(Resource::Nproc, None);
     raise(Resource::Memlock, None);
-    if let Some(files) = raise(Resource::Nofile, Some(FILES)).filter(|&it| it < FEWEST_FILES) {
+    if let Some(files) = raise(Resource::Nofile, Some(WANTED_FILES)).filter(|&it| it < MIN_FILES) {
         kept.push(format!("{files} open files"));
     }
     kept
 }
 
-/// Raises a limit to `wish`, or as far as permitted; returns the remaining limit. The
+/// Raises a limit to `wanted`, or as far as permitted; returns the remaining limit. The
 /// limit on core dumps is not changed: keys must not be dumped.
-fn raise(resource: Resource, wish: Option<u64>) -> Option<u64> {
-    let enough = |limit: Option<u64>| match (limit, wish) {
-        (None, _) => true,
-        (Some(limit), Some(wish)) => limit >= wish,
-        (Some(_), None) => false,
+fn raise(resource: Resource, wanted: Option<u64>) -> Option<u64> {
+    let is_enough =
+        |limit: Option<u64>| limit.is_none_or(|limit| wanted.is_some_and(|it| limit >= it));
+    let set = |maximum| {
+        let current = maximum;
+        setrlimit(resource, Rlimit { current, maximum })
     };
     let found = getrlimit(resource);
-    if !enough(found.current) {
-        let maximum = if enough(found.maximum) {
-            found.maximum
-        } else {
-            wish
-        };
-        let wished = Rlimit {
-            current: maximum,
-            maximum,
-        };
-        if setrlimit(resource, wished).is_err() {
-            let _ = setrlimit(
-                resource,
-                Rlimit {
-                    current: found.maximum,
-                    maximum: found.maximum,
-                },
-            );
-        }
+    if !is_enough(found.current) {
+        let maximum = found.maximum;
+        let target = if is_enough(maximum) { maximum } else { wanted };
+        let _ = set(target).or_else(|_| set(maximum));
     }
     getrlimit(resource).current
 }
@@ -120,9 +105,8 @@ fn scheduling(kept: &mut Vec<String>) {
     if policy().is_some_and(|policy| policy != 0) {
         run("chrt", &["--other", "--pid", "0", &pid]);
     }
-    match policy() {
-        Some(policy) if policy != 0 => kept.push(format!("scheduling policy {policy}")),
-        _ => {}
+    if let Some(policy) = policy().filter(|&policy| policy != 0) {
+        kept.push(format!("scheduling policy {policy}"));
     }
 }
 
@@ -133,4 +117,22 @@ fn run(program: &str, args: &[&str]) {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
+}
+
+/// Returns the resident bytes of this process; `None` if the system does not report them.
+pub(super) fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let mut lines = status.lines();
+    let resident = lines.find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = resident.split_whitespace().next()?.parse().ok()?;
+    Some(kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_process_has_resident_memory() {
+        let resident = super::resident_bytes().unwrap();
+        assert!((1 << 20..1 << 40).contains(&resident), "{resident}");
+    }
 }

@@ -1,0 +1,93 @@
+//! Export and import of learned profiles.
+
+use super::error::DaemonError;
+use super::protocol::{EncodedProfile, ImportRequest, ImportedProfile, ProfileTarget};
+use super::state::Daemon;
+use crate::fuse::MountHandle;
+use crate::prefetch::{import, learned};
+use crate::repo::Repository;
+use walgit_prefetch::Profile;
+use walgit_prefetch::model::Limits;
+
+/// A repository with a learned profile.
+struct Target {
+    /// Persistent identity of the repository.
+    identity: String,
+    repository: Repository,
+    /// Its live mounts.
+    mounts: Vec<MountHandle>,
+}
+
+impl Daemon {
+    /// Finds the repository of a learned profile, and its live mounts.
+    async fn profile_target(&self, target: &ProfileTarget) -> Result<Target, DaemonError> {
+        let _keep_alive = self.mounts.keep_alive();
+        let mounts = self.mounts.map(|mount| {
+            let identity = mount.request.source.identity();
+            (
+                mount.request.mountpoint.clone(),
+                identity,
+                mount.handle.clone(),
+            )
+        });
+        let identity = match target {
+            ProfileTarget::Repository { source, .. } => source.identity(),
+            ProfileTarget::Mount(dir) => {
+                let mount = mounts.iter().find(|(mountpoint, ..)| mountpoint == dir);
+                let mount = mount.ok_or_else(|| DaemonError::NotMounted(dir.clone()))?;
+                mount.1.clone()
+            }
+        };
+        let mounts = mounts.into_iter().filter(|mount| mount.1 == identity);
+        let mounts: Vec<MountHandle> = mounts.map(|(.., handle)| handle).collect();
+        let repository = match (mounts.first(), target) {
+            (Some(handle), _) => handle.snapshot().repository().clone(),
+            (None, ProfileTarget::Mount(dir)) => return Err(DaemonError::NotMounted(dir.clone())),
+            (
+                None,
+                ProfileTarget::Repository {
+                    source,
+                    network,
+                    keys,
+                },
+            ) => {
+                self.repositories
+                    .open_unmounted(source, network, keys)
+                    .await?
+            }
+        };
+        Ok(Target {
+            identity,
+            repository,
+            mounts,
+        })
+    }
+
+    /// Returns the learned profile of a repository, including data of its live mounts.
+    pub(super) async fn export(
+        &self,
+        target: &ProfileTarget,
+    ) -> Result<EncodedProfile, DaemonError> {
+        let target = self.profile_target(target).await?;
+        let live = (target.mounts.iter()).find_map(|mount| mount.guide()?.learned());
+        let profile = live.or_else(|| learned(&target.repository, &target.identity));
+        let profile = profile.filter(|profile| profile.model.transitions() > 0);
+        let profile = profile.ok_or(DaemonError::NothingLearned(target.identity))?;
+        Ok(EncodedProfile::new(&profile.encode()))
+    }
+
+    /// Imports a profile. Live mounts use it immediately.
+    pub(super) async fn import(
+        &self,
+        request: ImportRequest,
+    ) -> Result<ImportedProfile, DaemonError> {
+        let bytes = request.learned.bytes().unwrap_or_default();
+        let new = Profile::decode(&bytes, Limits::default())?;
+        let target = self.profile_target(&request.subject).await?;
+        let guides = target.mounts.iter().filter_map(MountHandle::guide);
+        let updated = guides.filter(|guide| guide.teach(&new, request.replace));
+        let mounts = updated.count() as u64;
+        let profile = import(&target.repository, &target.identity, new, request.replace);
+        Ok(ImportedProfile::new(target.identity, &profile, mounts))
+    }
+}
