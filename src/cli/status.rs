@@ -12,9 +12,10 @@ use super::context::Context;
 use super::output;
 use crate::cache::{CacheStats, Pin};
 use crate::daemon::{
-    DaemonReport, DaemonStatus, Folder, FolderState, JobStatus, MountStatus, NetworkStatus,
-    Overview, mounted_folder, saved_statuses,
+    DaemonReport, DaemonStatus, Folder, JobStatus, MountStatus, NetworkStatus, Overview,
+    mounted_folder, saved_statuses,
 };
+use crate::fuse::Liveness;
 use walrus_client::clock::unix_seconds;
 use walrus_client::net::Conditions;
 use walrus_client::{BreakerState, EndpointHealth, Role};
@@ -131,7 +132,7 @@ fn print(overview: &Overview, jobs: &[JobStatus], one_folder: bool) -> Result<()
 
 fn print_folder(folder: &Folder, own: u32) -> Result<()> {
     match &folder.details {
-        Some(mount) if folder.state != FolderState::Dead => print_mount(mount)?,
+        Some(mount) if folder.state != Liveness::Dead => print_mount(mount)?,
         _ => outln!("{}  {}", folder.mountpoint, folder.label)?,
     }
     if let Some(user) = folder.user.filter(|&user| user != own) {

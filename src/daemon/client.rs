@@ -42,7 +42,8 @@ pub enum DaemonState {
     Unavailable(ClientError),
 }
 
-/// A connection to a daemon that answered.
+/// A connection to a daemon that answered. Requests fail if the daemon rejects them or
+/// stops answering.
 #[derive(Clone, Debug)]
 pub struct Client {
     dir: Arc<DaemonDir>,
@@ -53,10 +54,6 @@ pub struct Client {
 
 impl Client {
     /// Determines whether a daemon is running and answers; takes at most a few seconds.
-    ///
-    /// # Errors
-    /// When that is impossible: its directory cannot be opened or trusted, or another
-    /// user listens on its socket.
     pub async fn probe(dirs: &Dirs) -> Result<DaemonState, ClientError> {
         match DaemonDir::open(dirs)? {
             Some(dir) => probe(&Arc::new(dir)).await,
@@ -64,10 +61,8 @@ impl Client {
         }
     }
 
-    /// Returns the running daemon; `None` if there is definitely none.
-    ///
-    /// # Errors
-    /// When it does not answer, has another version, or may or may not exist.
+    /// Returns the running daemon; `None` if there is definitely none. Fails if it does not
+    /// answer, has another version, or may or may not exist.
     pub async fn find(dirs: &Dirs) -> Result<Option<Client>, ClientError> {
         let begun = Instant::now();
         loop {
@@ -83,9 +78,6 @@ impl Client {
     }
 
     /// Returns the running daemon; starts one if there is none.
-    ///
-    /// # Errors
-    /// [`ClientError::Start`] with its message, and the errors of [`Client::find`].
     pub async fn connect_or_start(settings: &Settings) -> Result<Client, ClientError> {
         let begun = Instant::now();
         let mut launch: Option<Launch> = None;
@@ -144,34 +136,22 @@ impl Client {
     }
 
     /// Returns its status.
-    ///
-    /// # Errors
-    /// When the daemon is gone.
     pub async fn status(&self) -> Result<DaemonStatus, ClientError> {
         self.request(Request::get("/v1/status")).await
     }
 
     /// Evicts everything from the cache except what `scope` keeps.
-    ///
-    /// # Errors
-    /// When the disk fails.
     pub async fn clear_cache(&self, scope: ClearScope) -> Result<(), ClientError> {
         self.request(Request::post("/v1/cache/clear", &scope)?)
             .await
     }
 
     /// Verifies the hashes of everything in the cache.
-    ///
-    /// # Errors
-    /// When the disk fails.
     pub async fn verify_cache(&self) -> Result<VerifyReport, ClientError> {
         self.request(Request::post("/v1/cache/verify", &())?).await
     }
 
     /// Returns the learned profile of a repository, encoded.
-    ///
-    /// # Errors
-    /// When nothing was learned, or the repository cannot be opened.
     pub async fn export(&self, target: &ProfileTarget) -> Result<Vec<u8>, ClientError> {
         let request = Request::post("/v1/learned/export", target)?;
         let profile: EncodedProfile = self.request(request).await?;
@@ -180,9 +160,6 @@ impl Client {
     }
 
     /// Merges a profile into the learned profile of a repository, or replaces it.
-    ///
-    /// # Errors
-    /// When it is not a valid profile, or the repository cannot be opened.
     pub async fn import(
         &self,
         target: ProfileTarget,
@@ -200,9 +177,6 @@ impl Client {
 
     /// Fetches a file or folder of a mount into the cache, and pins it if `pin`; reports
     /// to `progress` the bytes of content that are cached, and the total.
-    ///
-    /// # Errors
-    /// When the path is not in a mount, or something cannot be read or stored.
     pub async fn warm_cache(
         &self,
         path: &Path,
@@ -232,25 +206,16 @@ impl Client {
     }
 
     /// Lists the pins of the cache.
-    ///
-    /// # Errors
-    /// When the disk fails.
     pub async fn pins(&self) -> Result<Vec<Pin>, ClientError> {
         self.request(Request::get("/v1/cache/pins")).await
     }
 
     /// Removes a pin, given its name or a path in a mount; returns its name.
-    ///
-    /// # Errors
-    /// When there is no such pin.
     pub async fn unpin(&self, path: &Path) -> Result<String, ClientError> {
         self.request(Request::post("/v1/cache/unpin", &path)?).await
     }
 
     /// Stops the daemon; with `if_idle`, only if it has no mounts and no work.
-    ///
-    /// # Errors
-    /// When it is in use, or gone already.
     pub(super) async fn stop(&self, if_idle: bool) -> Result<(), ClientError> {
         let request = Request::post("/v1/stop", &StopRequest { if_idle })?;
         self.request(request).await

@@ -1,6 +1,7 @@
 //! The control interface of the daemon: HTTP on a Unix socket.
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,7 +15,7 @@ use tokio::sync::Notify;
 use super::daemon_dir::is_owner;
 use super::protocol::{
     EncodedProfile, Hello, ImportRequest, ImportedProfile, MountRequest, PreparedMount,
-    ProfileTarget, Rejection, StopRequest,
+    ProfileTarget, Rejection, StopRequest, WarmRequest,
 };
 use super::state::Daemon;
 use super::status::DaemonStatus;
@@ -41,6 +42,9 @@ impl IntoResponse for Rejected {
 }
 
 type Reply<T> = Result<Json<T>, Rejected>;
+
+/// Access of a handler to the daemon.
+type Context = State<Shared>;
 
 #[derive(Clone)]
 struct Shared {
@@ -103,27 +107,27 @@ pub(super) async fn serve(
 }
 
 /// Polled frequently to check that the daemon answers: must not block.
-async fn hello(State(shared): State<Shared>) -> Json<Hello> {
+async fn hello(State(shared): Context) -> Json<Hello> {
     Json(Hello::clone(&shared.hello))
 }
 
-async fn mount_requests(State(shared): State<Shared>) -> Json<Vec<MountRequest>> {
+async fn mount_requests(State(shared): Context) -> Json<Vec<MountRequest>> {
     Json(shared.daemon.mounts.map(|mount| mount.request.clone()))
 }
 
-async fn status(State(shared): State<Shared>) -> Json<DaemonStatus> {
+async fn status(State(shared): Context) -> Json<DaemonStatus> {
     Json(DaemonStatus {
         settings: shared.hello.settings.clone(),
         ..shared.daemon.status()
     })
 }
 
-async fn metrics(State(shared): State<Shared>) -> String {
+async fn metrics(State(shared): Context) -> String {
     shared.daemon.status().metrics()
 }
 
 async fn prepare(
-    State(shared): State<Shared>,
+    State(shared): Context,
     Json(request): Json<MountRequest>,
 ) -> Reply<PreparedMount> {
     walgit_durable::fault_point::reach("daemon.prepare")?;
@@ -138,51 +142,48 @@ async fn prepare(
     }))
 }
 
-async fn clear_cache(State(shared): State<Shared>, Json(scope): Json<ClearScope>) -> Reply<()> {
+async fn clear_cache(State(shared): Context, Json(scope): Json<ClearScope>) -> Reply<()> {
     let cache = shared.daemon.cache().clone();
     tokio::task::spawn_blocking(move || cache.clear(scope)).await??;
     Ok(Json(()))
 }
 
-async fn verify_cache(State(shared): State<Shared>) -> Reply<VerifyReport> {
+async fn verify_cache(State(shared): Context) -> Reply<VerifyReport> {
     let cache = shared.daemon.cache().clone();
     let verified = tokio::task::spawn_blocking(move || cache.verify(|_, _| {}));
     Ok(Json(verified.await??))
 }
 
 async fn warm_cache(
-    State(shared): State<Shared>,
-    Json(request): Json<super::protocol::WarmRequest>,
+    State(shared): Context,
+    Json(request): Json<WarmRequest>,
 ) -> Result<Response, Rejected> {
     Ok(warm::warm(shared.daemon, request).await?.into_response())
 }
 
-async fn pins(State(shared): State<Shared>) -> Reply<Vec<Pin>> {
+async fn pins(State(shared): Context) -> Reply<Vec<Pin>> {
     Ok(Json(shared.daemon.cache().pins()?))
 }
 
-async fn unpin(
-    State(shared): State<Shared>,
-    Json(path): Json<std::path::PathBuf>,
-) -> Reply<String> {
+async fn unpin(State(shared): Context, Json(path): Json<PathBuf>) -> Reply<String> {
     Ok(Json(warm::unpin(&shared.daemon, &path)?))
 }
 
 async fn export(
-    State(shared): State<Shared>,
+    State(shared): Context,
     Json(target): Json<ProfileTarget>,
 ) -> Reply<EncodedProfile> {
     Ok(Json(shared.daemon.export(&target).await?))
 }
 
 async fn import(
-    State(shared): State<Shared>,
+    State(shared): Context,
     Json(request): Json<ImportRequest>,
 ) -> Reply<ImportedProfile> {
     Ok(Json(shared.daemon.import(request).await?))
 }
 
-async fn stop_daemon(State(shared): State<Shared>, Json(request): Json<StopRequest>) -> Reply<()> {
+async fn stop_daemon(State(shared): Context, Json(request): Json<StopRequest>) -> Reply<()> {
     shared.daemon.mounts.close(request.if_idle)?;
     shared.stop.notify_one();
     Ok(Json(()))

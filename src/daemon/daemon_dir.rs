@@ -89,9 +89,6 @@ pub(super) struct Peer {
 
 impl DaemonDir {
     /// Opens the directory; `None` if it does not exist, so there is no daemon either.
-    ///
-    /// # Errors
-    /// [`DaemonDirError`] if it cannot be trusted or opened.
     pub(super) fn open(dirs: &Dirs) -> Result<Option<Self>, DaemonDirError> {
         let path = dirs.daemon();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -118,11 +115,8 @@ impl DaemonDir {
         Ok(Some(DaemonDir { dir, path }))
     }
 
-    /// Opens the directory, and creates it if needed.
-    ///
-    /// # Errors
-    /// Those of [`DaemonDir::open`], and if the cache directory belongs to another user:
-    /// files of this process would be in that user's cache.
+    /// Opens the directory, and creates it if needed. Fails also if the cache directory
+    /// belongs to another user: files of this process would be in that user's cache.
     pub(super) fn create(dirs: &Dirs) -> Result<Self, DaemonDirError> {
         if let Some(found) = DaemonDir::open(dirs)? {
             return Ok(found);
@@ -171,9 +165,6 @@ impl DaemonDir {
     }
 
     /// Connects to a socket in it if the caller's own user listens there.
-    ///
-    /// # Errors
-    /// [`DaemonDirError::Impostor`], and [`DaemonDirError::Io`] if no process listens.
     pub(super) async fn connect(&self, name: &str) -> Result<Peer, DaemonDirError> {
         let failed = |source| self.failed(name, source);
         let stream = UnixStream::connect(self.at(name)).await.map_err(failed)?;
@@ -200,9 +191,6 @@ impl DaemonDir {
 }
 
 /// Returns the daemon's directory, created if needed: for checks.
-///
-/// # Errors
-/// [`DaemonDirError`] if it cannot be trusted or created.
 pub fn directory(dirs: &Dirs) -> Result<PathBuf, DaemonDirError> {
     Ok(DaemonDir::create(dirs)?.path)
 }

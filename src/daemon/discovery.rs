@@ -86,9 +86,6 @@ impl Discovery {
     }
 
     /// Recreates files that were removed; returns whether there were any. Blocks.
-    ///
-    /// # Errors
-    /// When that fails: try again later.
     pub(super) fn restore(&mut self) -> Result<bool, DaemonDirError> {
         let is_ours = self.is_ours();
         let sockets = [CONTROL_SOCKET, ATTACH_SOCKET].map(|name| self.dir.named(name));

@@ -154,9 +154,6 @@ pub(super) fn start(settings: &Settings, daemon: &Arc<Daemon>) {
 
 /// Opens the network in force for writing with the user's account, and for reading with
 /// all of the user's keys.
-///
-/// # Errors
-/// When a sign-in or a key cannot be read, or the network cannot be opened.
 async fn open_to_write(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Access), JobError> {
     let settings = settings.clone();
     // This reads files and queries the keyring, which may not respond.

@@ -84,9 +84,6 @@ impl Launch {
 }
 
 /// Starts a daemon that outlives this process and inherits only the environment.
-///
-/// # Errors
-/// When the process cannot be started.
 pub(super) fn start(settings: &Settings) -> Result<Launch, ClientError> {
     let log = log_file(settings);
     match spawn(settings) {

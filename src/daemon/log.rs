@@ -78,9 +78,6 @@ fn previous(path: &Path) -> PathBuf {
 }
 
 /// Redirects the log of this process to a file.
-///
-/// # Errors
-/// When the file cannot be opened.
 pub(super) fn open(path: &Path) -> io::Result<()> {
     if let Some(dir) = path.parent() {
         // The log lists mounts: it is private to its user.

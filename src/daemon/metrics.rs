@@ -7,159 +7,117 @@ use super::status::DaemonStatus;
 use crate::fuse::DriverStats;
 use walrus_client::{BreakerState, EndpointHealth, Role, StoreHealth};
 
-/// Values of one metric, each with its labels.
-type Values = Vec<(Vec<(&'static str, String)>, f64)>;
-
 impl DaemonStatus {
     /// Returns the metrics in Prometheus' text format.
     pub fn metrics(&self) -> String {
-        let one = |value: u64| vec![(Vec::new(), value as f64)];
-        let stats = |of: fn(&DriverStats) -> u64| {
-            one(self.mounts.iter().map(|mount| of(&mount.stats)).sum())
-        };
         let cache = &self.cache;
-        let metrics: [(&str, Values); 30] = [
-            ("uptime_seconds gauge", one(self.uptime_s)),
-            ("mounts gauge", one(self.mounts.len() as u64)),
-            ("cache_memory_bytes gauge", one(cache.memory_bytes)),
-            ("cache_disk_bytes gauge", one(cache.disk_bytes)),
-            ("cache_disk_entries gauge", one(cache.disk_entries)),
-            ("cache_memory_hits_total counter", one(cache.memory_hits)),
-            ("cache_disk_hits_total counter", one(cache.disk_hits)),
-            ("cache_misses_total counter", one(cache.misses)),
-            ("cache_fetches_total counter", one(cache.fetches)),
-            (
-                "cache_fetched_bytes_total counter",
-                one(cache.fetched_bytes),
-            ),
-            ("cache_corrupt_total counter", one(cache.corrupt_dropped)),
-            ("cache_evictions_total counter", one(cache.evictions)),
+        let stats = |of: fn(&DriverStats) -> u64| self.mounts.iter().map(|m| of(&m.stats)).sum();
+        let totals: [(&str, u64); 15] = [
+            ("uptime_seconds gauge", self.uptime_s),
+            ("mounts gauge", self.mounts.len() as u64),
+            ("cache_memory_bytes gauge", cache.memory_bytes),
+            ("cache_disk_bytes gauge", cache.disk_bytes),
+            ("cache_disk_entries gauge", cache.disk_entries),
+            ("cache_memory_hits_total counter", cache.memory_hits),
+            ("cache_disk_hits_total counter", cache.disk_hits),
+            ("cache_misses_total counter", cache.misses),
+            ("cache_fetches_total counter", cache.fetches),
+            ("cache_fetched_bytes_total counter", cache.fetched_bytes),
+            ("cache_corrupt_total counter", cache.corrupt_dropped),
+            ("cache_evictions_total counter", cache.evictions),
             ("operations gauge", stats(|s| s.operations)),
             ("operations_failed gauge", stats(|s| s.failed)),
             ("integrity_failures gauge", stats(|s| s.integrity)),
-            ("requests_total counter", self.per_network(|h| h.requests)),
-            (
-                "received_bytes_total counter",
-                self.per_network(|h| h.received),
-            ),
-            ("sent_bytes_total counter", self.per_network(|h| h.sent)),
-            (
-                "corrupt_answers_total counter",
-                self.per_network(|h| h.corrupt),
-            ),
-            ("hedges_total counter", self.per_network(|h| h.hedges)),
-            (
-                "hedges_won_total counter",
-                self.per_network(|h| h.hedges_won),
-            ),
-            ("not_asked_total counter", self.per_network(|h| h.not_asked)),
-            ("request_failures_total counter", self.failures()),
-            (
-                "endpoint_round_trip_seconds gauge",
-                self.per_endpoint(|e| Some(e.conditions?.round_trip().as_secs_f64())),
-            ),
-            (
-                "endpoint_bandwidth_bytes_per_second gauge",
-                self.per_endpoint(|e| Some(e.conditions?.bandwidth? as f64)),
-            ),
-            (
-                "endpoint_loss_ratio gauge",
-                self.per_endpoint(|e| Some(e.conditions?.loss)),
-            ),
-            (
-                "endpoint_breaker_open gauge",
-                self.per_endpoint(|e| Some(f64::from(e.breaker != BreakerState::Closed))),
-            ),
-            (
-                "endpoint_quarantined gauge",
-                self.per_endpoint(|e| Some(f64::from(e.quarantined_s.is_some()))),
-            ),
-            (
-                "endpoint_lies_total counter",
-                self.per_endpoint(|e| Some(f64::from(e.lies))),
-            ),
-            (
-                "endpoint_concurrency gauge",
-                self.per_endpoint(|e| Some(f64::from(e.at_once))),
-            ),
         ];
-        metrics
-            .into_iter()
-            .map(|(metric, values)| format(metric, values))
-            .collect()
-    }
-
-    fn per_network(&self, of: fn(&StoreHealth) -> u64) -> Values {
-        let networks = self.networks.iter();
-        networks
-            .map(|network| {
-                let labels = vec![("network", network.name.clone())];
-                (labels, of(&network.health) as f64)
-            })
-            .collect()
-    }
-
-    fn failures(&self) -> Values {
-        let mut values = Vec::new();
-        for network in &self.networks {
-            values.extend(network.health.failures.iter().map(|failure| {
-                let labels = vec![
-                    ("network", network.name.clone()),
-                    ("endpoint", failure.endpoint.clone()),
-                    ("kind", failure.kind.to_string()),
-                ];
+        let per_network: [(&str, fn(&StoreHealth) -> u64); 7] = [
+            ("requests_total counter", |h| h.requests),
+            ("received_bytes_total counter", |h| h.received),
+            ("sent_bytes_total counter", |h| h.sent),
+            ("corrupt_answers_total counter", |h| h.corrupt),
+            ("hedges_total counter", |h| h.hedges),
+            ("hedges_won_total counter", |h| h.hedges_won),
+            ("not_asked_total counter", |h| h.not_asked),
+        ];
+        let mut text = String::new();
+        for (metric, value) in totals {
+            put(&mut text, metric, [(String::new(), value as f64)]);
+        }
+        for (metric, of) in per_network {
+            let values = (self.networks.iter())
+                .map(|n| (labels(&[("network", &n.name)]), of(&n.health) as f64));
+            put(&mut text, metric, values);
+        }
+        let failures = self.networks.iter().flat_map(|network| {
+            network.health.failures.iter().map(|failure| {
+                let labels = labels(&[
+                    ("network", &network.name),
+                    ("endpoint", &failure.endpoint),
+                    ("kind", &failure.kind.to_string()),
+                ]);
                 (labels, failure.count as f64)
-            }));
-        }
-        values
+            })
+        });
+        put(&mut text, "request_failures_total counter", failures);
+        self.put_endpoints(&mut text);
+        text
     }
 
-    fn per_endpoint(&self, of: fn(&EndpointHealth) -> Option<f64>) -> Values {
-        let mut values = Vec::new();
-        for network in &self.networks {
-            values.extend(network.health.endpoints.iter().filter_map(|endpoint| {
-                let role = match endpoint.role {
-                    Role::Aggregator => "aggregator",
-                    Role::Publisher => "publisher",
-                };
-                let labels = vec![
-                    ("network", network.name.clone()),
-                    ("endpoint", endpoint.url.clone()),
-                    ("role", role.into()),
-                ];
-                Some((labels, of(endpoint)?))
-            }));
+    fn put_endpoints(&self, text: &mut String) {
+        let metrics: [(&str, fn(&EndpointHealth) -> Option<f64>); 7] = [
+            ("round_trip_seconds gauge", |e| {
+                Some(e.conditions?.round_trip().as_secs_f64())
+            }),
+            ("bandwidth_bytes_per_second gauge", |e| {
+                Some(e.conditions?.bandwidth? as f64)
+            }),
+            ("loss_ratio gauge", |e| Some(e.conditions?.loss)),
+            ("breaker_open gauge", |e| {
+                Some(f64::from(e.breaker != BreakerState::Closed))
+            }),
+            ("quarantined gauge", |e| {
+                Some(f64::from(e.quarantined_s.is_some()))
+            }),
+            ("lies_total counter", |e| Some(f64::from(e.lies))),
+            ("concurrency gauge", |e| Some(f64::from(e.at_once))),
+        ];
+        for (metric, of) in metrics {
+            let values = self.networks.iter().flat_map(|network| {
+                network.health.endpoints.iter().filter_map(move |endpoint| {
+                    let role = match endpoint.role {
+                        Role::Aggregator => "aggregator",
+                        Role::Publisher => "publisher",
+                    };
+                    let labels = labels(&[
+                        ("network", &network.name),
+                        ("endpoint", &endpoint.url),
+                        ("role", role),
+                    ]);
+                    Some((labels, of(endpoint)?))
+                })
+            });
+            put(text, &format!("endpoint_{metric}"), values);
         }
-        values
     }
 }
 
-/// Formats a metric, given its name and type. It is declared once, whatever the labels of
+/// Writes a metric, given its name and type. It is declared once, whatever the labels of
 /// its values.
-fn format(metric: &str, values: Values) -> String {
-    let mut text = format!("# TYPE walgit_fs_{metric}\n");
+fn put(text: &mut String, metric: &str, values: impl IntoIterator<Item = (String, f64)>) {
+    text.push_str(&format!("# TYPE walgit_fs_{metric}\n"));
     let name = metric.split(' ').next().unwrap_or_default();
     for (labels, value) in values {
-        let labels = labels.into_iter();
-        let labels: Vec<String> = labels
-            .map(|(label, value)| format!("{label}=\"{}\"", escaped(&value)))
-            .collect();
-        let labels = if labels.is_empty() {
-            String::new()
-        } else {
-            format!("{{{}}}", labels.join(","))
-        };
         text.push_str(&format!("walgit_fs_{name}{labels} {value}\n"));
     }
-    text
 }
 
-/// Escapes a label value.
-fn escaped(value: &str) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+fn labels(labels: &[(&str, &str)]) -> String {
+    let escape = |value: &str| {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+        value.replace('\n', "\\n")
+    };
+    let labels = labels.iter();
+    let labels = labels.map(|(name, value)| format!("{name}=\"{}\"", escape(value)));
+    format!("{{{}}}", labels.collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ pub use error::{ClientError, DaemonError, MountFailure};
 pub use jobs::saved_statuses;
 pub use lock::Phase;
 pub use mount_client::{MountInfo, mount, mounted_folder, unmount};
-pub use overview::{DaemonPhase, DaemonReport, Folder, FolderState, Overview};
+pub use overview::{DaemonPhase, DaemonReport, Folder, Overview};
 pub use protocol::{ImportedProfile, MountRequest, ProfileTarget};
 pub use server::run;
 pub use settings::DaemonSettings;

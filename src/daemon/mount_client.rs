@@ -146,9 +146,6 @@ fn source(request: &MountRequest, encrypted: bool) -> String {
 
 /// Returns the mount point at `dir`, by its absolute path. Sends no request to the mount,
 /// which may not answer.
-///
-/// # Errors
-/// When it is not a mount, or belongs to another user.
 pub fn mounted_folder(dir: &Path) -> Result<PathBuf, MountFailure> {
     let table = MountTable::read().map_err(MountError::Table)?;
     let path = fuse::resolve(dir, &table).map_err(MountFailure::Mount)?;

@@ -95,9 +95,6 @@ impl Mounts {
 
     /// Rejects new mounts from now on, because the daemon exits; with `if_idle`, only if
     /// it has no mounts and no requests in progress.
-    ///
-    /// # Errors
-    /// [`DaemonError::InUse`].
     pub(super) fn close(&self, if_idle: bool) -> Result<(), DaemonError> {
         let mut state = self.state.lock();
         if if_idle && state.is_in_use() {
@@ -135,9 +132,6 @@ impl Mounts {
     }
 
     /// Adds a mount.
-    ///
-    /// # Errors
-    /// [`DaemonError::Stopping`].
     pub(super) fn add(&self, id: u64, mount: ServedMount) -> Result<(), DaemonError> {
         let mut state = self.state.lock();
         if state.is_closed {

@@ -48,32 +48,13 @@ pub struct DaemonReport {
     pub message: Option<String>,
 }
 
-/// State of a mounted folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FolderState {
-    /// It answers.
-    Served,
-    /// Its daemon is gone.
-    Dead,
-    /// Its daemon is running but does not answer.
-    NotResponding,
-    /// Another file system is mounted over it.
-    Hidden,
-    /// A daemon serves it, but no path leads to it: it was detached while in use, or
-    /// belongs to another mount namespace.
-    Detached,
-    /// This user has no permission to query it.
-    Unknown,
-}
-
 /// A mounted folder.
 #[derive(Clone, Debug, Serialize)]
 pub struct Folder {
     /// The mount point.
     pub mountpoint: String,
     /// Its state.
-    pub state: FolderState,
+    pub state: Liveness,
     /// Process ID of its server, if known.
     pub pid: Option<u32>,
     /// The user who mounted it, if known.
@@ -101,9 +82,6 @@ pub struct Overview {
 impl Overview {
     /// Queries everything; takes a few seconds at most. Without `dirs` the daemon cannot
     /// be found.
-    ///
-    /// # Errors
-    /// When the mount table cannot be read.
     pub async fn take(dirs: Result<&Dirs, &ConfigError>) -> Result<Self, std::io::Error> {
         let mounts = tokio::task::spawn_blocking(KernelMounts::query);
         let (daemon, status) = match dirs {
@@ -162,7 +140,7 @@ impl DaemonReport {
 impl Folder {
     /// Whether the folder is usable, as far as this user can determine.
     pub fn is_well(&self) -> bool {
-        !matches!(self.state, FolderState::Dead | FolderState::NotResponding)
+        !matches!(self.state, Liveness::Dead | Liveness::Unresponsive)
     }
 }
 
@@ -243,7 +221,7 @@ fn folders(
     }
     folders.extend(listed.into_iter().map(|details| Folder {
         mountpoint: details.mountpoint.clone(),
-        state: FolderState::Detached,
+        state: Liveness::Detached,
         pid: daemon.pid,
         user: None,
         label: details.label.clone(),
@@ -258,26 +236,16 @@ fn folders(
 
 fn folder(
     entry: &MountEntry,
-    liveness: Liveness,
+    mut state: Liveness,
     pids: Vec<u32>,
     details: Option<MountStatus>,
     daemon: &DaemonReport,
 ) -> Folder {
-    let state = match liveness {
-        Liveness::Responds => FolderState::Served,
-        Liveness::Dead => FolderState::Dead,
-        Liveness::Unresponsive => FolderState::NotResponding,
-        Liveness::Hidden => FolderState::Hidden,
-        Liveness::Unknown => FolderState::Unknown,
-    };
     let pid = pids.first().copied().filter(|_| pids.len() == 1);
     // Without permission, at least a stopped server process is detected.
-    let state = match pid {
-        Some(pid) if state == FolderState::Unknown && fuse::is_stopped(pid) => {
-            FolderState::NotResponding
-        }
-        _ => state,
-    };
+    if state == Liveness::Unknown && pid.is_some_and(fuse::is_stopped) {
+        state = Liveness::Unresponsive;
+    }
     let message = message(entry, state, &pids, details.is_some(), daemon);
     Folder {
         mountpoint: entry.mountpoint.display().to_string(),
@@ -292,7 +260,7 @@ fn folder(
 
 fn message(
     entry: &MountEntry,
-    state: FolderState,
+    state: Liveness,
     pids: &[u32],
     is_listed: bool,
     daemon: &DaemonReport,
@@ -307,10 +275,10 @@ fn message(
         }
     };
     Some(match state {
-        FolderState::Dead => format!(
+        Liveness::Dead => format!(
             "dead: the process that served it is gone; mount on it again, or `walgit-fs unmount {dir}`"
         ),
-        FolderState::NotResponding => match pids {
+        Liveness::Unresponsive => match pids {
             [pid] if fuse::is_stopped(*pid) => format!(
                 "not responding: {process}, which serves it, is stopped; resume it with `kill -CONT {pid}`, or `walgit-fs unmount {dir}`"
             ),
@@ -319,15 +287,15 @@ fn message(
                 fuse::RESPONSE_TIMEOUT.as_secs()
             ),
         },
-        FolderState::Hidden => "hidden: something else is mounted over it".into(),
-        FolderState::Unknown => format!("served by {process}; only its user can query it"),
-        FolderState::Served if is_listed || daemon.pid.is_some_and(|pid| pids == [pid]) => {
+        Liveness::Hidden => "hidden: something else is mounted over it".into(),
+        Liveness::Unknown => format!("served by {process}; only its user can query it"),
+        Liveness::Responds if is_listed || daemon.pid.is_some_and(|pid| pids == [pid]) => {
             return None;
         }
-        FolderState::Served => format!(
+        Liveness::Responds => format!(
             "served by {process}, which is not the daemon of this command's cache directory"
         ),
-        FolderState::Detached => return None,
+        Liveness::Detached => return None,
     })
 }
 

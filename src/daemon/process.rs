@@ -5,10 +5,13 @@
 //! priorities and open files of one shell. Attributes that the system does not allow to
 //! reset are reported once, when the daemon starts.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::fuse::proc_field;
 
 /// Limits that sooner or later stop a daemon if set.
 const UNLIMITED: [(Resource, &str); 5] = [
@@ -121,9 +124,7 @@ fn run(program: &str, args: &[&str]) {
 
 /// Returns the resident bytes of this process; `None` if the system does not report them.
 pub(super) fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let mut lines = status.lines();
-    let resident = lines.find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let resident = proc_field(Path::new("/proc/self/status"), "VmRSS:")?;
     let kib: u64 = resident.split_whitespace().next()?.parse().ok()?;
     Some(kib << 10)
 }

@@ -5,17 +5,20 @@
 //! SIGBUS, SIGILL, SIGFPE) must not be.
 
 use std::io;
+use std::path::Path;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-const HANGUP: i32 = 1;
+use crate::fuse::proc_field;
+
+const SIGHUP: i32 = 1;
 /// INT, QUIT, TRAP, ABRT, USR1, USR2, ALRM, TERM, STKFLT, XCPU, VTALRM, PROF, IO, PWR and
 /// SYS.
-const ENDING: [i32; 15] = [2, 3, 5, 6, 10, 12, 14, 15, 16, 24, 26, 27, 29, 30, 31];
+const ENDING_SIGNALS: [i32; 15] = [2, 3, 5, 6, 10, 12, 14, 15, 16, 24, 26, 27, 29, 30, 31];
 /// Signal for a write beyond the file size limit, which also returns an error.
-const FILE_SIZE: i32 = 25;
-const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
+const SIGXFSZ: i32 = 25;
+const REAL_TIME_SIGNALS: std::ops::RangeInclusive<i32> = 34..=64;
 
 /// Signals that ask this process to exit.
 pub(super) struct Signals {
@@ -26,18 +29,19 @@ pub(super) struct Signals {
 impl Signals {
     /// Starts to catch signals. With `nohup`, a SIGHUP that the caller ignores stays
     /// ignored.
-    ///
-    /// # Errors
-    /// When the system refuses.
     pub(super) fn catch(nohup: bool) -> io::Result<Self> {
-        let (tell, received) = mpsc::unbounded_channel();
-        let hangup = (!(nohup && is_ignored(HANGUP))).then_some(HANGUP);
-        for number in ENDING.into_iter().chain(REAL_TIME).chain(hangup) {
+        let (sender, received) = mpsc::unbounded_channel();
+        let hangup = (!(nohup && is_ignored(SIGHUP))).then_some(SIGHUP);
+        for number in ENDING_SIGNALS
+            .into_iter()
+            .chain(REAL_TIME_SIGNALS)
+            .chain(hangup)
+        {
             let mut stream = signal(SignalKind::from_raw(number))?;
-            let tell = tell.clone();
+            let sender = sender.clone();
             tokio::spawn(async move {
                 while stream.recv().await.is_some() {
-                    let _ = tell.send(number);
+                    let _ = sender.send(number);
                 }
             });
         }
@@ -46,7 +50,7 @@ impl Signals {
             // If the caller ignores SIGCHLD, this process could not wait for its
             // children.
             _harmless: vec![
-                signal(SignalKind::from_raw(FILE_SIZE))?,
+                signal(SignalKind::from_raw(SIGXFSZ))?,
                 signal(SignalKind::child())?,
             ],
         })
@@ -62,8 +66,7 @@ impl Signals {
 }
 
 fn is_ignored(number: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let ignored = proc_field(Path::new("/proc/self/status"), "SigIgn:");
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(&mask, 16).ok());
     ignored.is_some_and(|mask| mask & (1 << (number - 1)) != 0)
 }

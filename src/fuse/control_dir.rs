@@ -116,9 +116,6 @@ impl ControlDir {
 
     /// Adds the tags of the archive if `folder` is the folder of tags and they are
     /// missing.
-    ///
-    /// # Errors
-    /// Fails if the archive cannot be read.
     pub(super) async fn add_tags(
         &self,
         folder: usize,

@@ -10,9 +10,6 @@ use rustix::net::{
 };
 
 /// Sends `message` (at least one byte) together with a descriptor.
-///
-/// # Errors
-/// Fails if the peer is gone.
 pub fn send_descriptor(socket: impl AsFd, message: &[u8], descriptor: impl AsFd) -> io::Result<()> {
     let descriptors = [descriptor.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -31,9 +28,6 @@ pub fn send_descriptor(socket: impl AsFd, message: &[u8], descriptor: impl AsFd)
 
 /// Receives a message of at most `max_len` bytes, and a descriptor if one is attached.
 /// An empty message means that the peer hung up.
-///
-/// # Errors
-/// Fails if the socket fails.
 pub fn receive_descriptor(
     socket: impl AsFd,
     max_len: usize,

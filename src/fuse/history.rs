@@ -172,9 +172,6 @@ impl History {
     }
 
     /// The tree of a commit; waits until it is found or the search is complete.
-    ///
-    /// # Errors
-    /// Fails if the history cannot be read.
     pub(super) async fn find(self: &Arc<Self>, name: &[u8]) -> Result<Option<Inode>, RepoError> {
         if let Some(known) = self.known(name) {
             return Ok(Some(known));

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use serde::Serialize;
 
 use super::mount_table::{MountEntry, MountTable};
 
@@ -13,16 +14,22 @@ use super::mount_table::{MountEntry, MountTable};
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whether a mount responds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Liveness {
     /// It responds.
+    #[serde(rename = "served")]
     Responds,
     /// Its daemon is gone: it will never respond.
     Dead,
     /// Its daemon exists but did not respond in time.
+    #[serde(rename = "not_responding")]
     Unresponsive,
     /// Another mount covers it, so no path leads to it.
     Hidden,
+    /// A daemon serves it, but no path leads to it: it was detached while in use, or
+    /// belongs to another mount namespace. [`liveness`] does not find such mounts.
+    Detached,
     /// This process has no permission to check a mount of another user.
     Unknown,
 }

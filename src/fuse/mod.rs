@@ -59,6 +59,7 @@ pub use liveness::{Liveness, RESPONSE_TIMEOUT, liveness, run_with_timeout};
 pub use mount::{MountOptions, NewMount, mount};
 pub use mount_table::{MountEntry, MountTable};
 pub use mountpoint::{Mountpoint, resolve};
+pub(crate) use processes::proc_field;
 pub use processes::{Servers, is_stopped};
 pub use serve::{DriverConfig, MountHandle, serve};
 pub use snapshot_table::TreeStats;

@@ -53,9 +53,6 @@ pub struct MountTable {
 
 impl MountTable {
     /// Reads the table.
-    ///
-    /// # Errors
-    /// Fails if `/proc` is not mounted.
     pub fn read() -> io::Result<Self> {
         let text = std::fs::read(MOUNTINFO).map_err(|error| {
             let message =

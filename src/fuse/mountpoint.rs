@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::liveness::{Liveness, liveness};
 use super::mount_table::{MountEntry, MountTable};
-use super::processes::Servers;
+use super::processes::{Servers, proc_field};
 use super::unmount::{MountError, unmount};
 
 /// Most symlinks on one path, as in the kernel.
@@ -25,9 +25,6 @@ const MAX_SYMLINKS: usize = 40;
 
 /// The absolute path of `dir` without symlinks. Makes no lookups in mounts of this
 /// program: takes the path below their root as it is.
-///
-/// # Errors
-/// Fails if a component is missing or cannot be read.
 pub fn resolve(dir: &Path, table: &MountTable) -> Result<PathBuf, MountError> {
     let mut path = PathBuf::from("/");
     if dir.as_os_str().is_empty() {
@@ -95,9 +92,6 @@ pub struct Mountpoint {
 impl Mountpoint {
     /// Verifies a folder; first removes a mount there whose daemon is gone. Blocks
     /// for as long as the file system of the folder does.
-    ///
-    /// # Errors
-    /// Fails if the folder cannot be mounted on.
     pub fn open(dir: &Path) -> Result<Self, MountError> {
         let table = MountTable::read().map_err(MountError::Table)?;
         let path = resolve(dir, &table)?;
@@ -195,10 +189,9 @@ fn clear(path: &Path, mut table: MountTable) -> Result<(), MountError> {
 
 /// The ID of the mount that contains an open file.
 fn mount_id(file: &OwnedFd) -> io::Result<u64> {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
-    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
-    id.and_then(|id| id.trim().parse().ok())
-        .ok_or_else(|| io::Error::other("/proc/self/fdinfo names no mount"))
+    let info = PathBuf::from(format!("/proc/self/fdinfo/{}", file.as_raw_fd()));
+    let id = proc_field(&info, "mnt_id:").and_then(|id| id.parse().ok());
+    id.ok_or_else(|| io::Error::other(format!("{} names no mount", info.display())))
 }
 
 #[cfg(test)]

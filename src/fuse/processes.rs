@@ -121,11 +121,15 @@ impl Servers {
 }
 
 fn connection(pid: u32, descriptor: &str) -> Option<u32> {
-    let info = fs::read_to_string(proc(pid).join("fdinfo").join(descriptor)).ok()?;
-    let number = info
-        .lines()
-        .find_map(|line| line.strip_prefix("fuse_connection:"))?;
-    number.trim().parse().ok()
+    let file = proc(pid).join("fdinfo").join(descriptor);
+    proc_field(&file, "fuse_connection:")?.parse().ok()
+}
+
+/// The value of a field in a file such as `/proc/PID/status`.
+pub(crate) fn proc_field(file: &Path, name: &str) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(value.trim().to_owned())
 }
 
 /// Processes of a user that run this program to serve mounts.
@@ -145,7 +149,6 @@ fn daemons(uid: u32) -> Vec<u32> {
 /// Reads `status`, because root owns `/proc/PID` itself for a process with private
 /// memory.
 fn real_uid(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(proc(pid).join("status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    line.split_whitespace().next()?.parse().ok()
+    let users = proc_field(&proc(pid).join("status"), "Uid:")?;
+    users.split_whitespace().next()?.parse().ok()
 }

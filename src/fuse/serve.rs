@@ -57,9 +57,6 @@ pub struct MountHandle {
 
 /// Creates the driver of a mount of `snapshot`, which receives requests through `device`
 /// when the session runs. Operations that wait run on `runtime`.
-///
-/// # Errors
-/// Fails if the kernel refuses the session.
 pub fn serve(
     snapshot: Snapshot,
     device: OwnedFd,

@@ -35,9 +35,6 @@ impl Xattr {
     }
 
     /// The value for a node, if it has one.
-    ///
-    /// # Errors
-    /// Fails if a required node cannot be read.
     pub(super) async fn value(
         self,
         snapshot: &Snapshot,
