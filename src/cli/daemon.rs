@@ -143,7 +143,7 @@ fn restart(context: &Context) -> Result<ExitCode> {
         }
         match done {
             Ok(_) => dirs.push(dir),
-            Err(error) => output::error(error),
+            Err(error) => output::error(error.as_ref()),
         }
     }
     let report = json!({ "stopped": stopped != Stopped::Absent, "mounted": dirs });

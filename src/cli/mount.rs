@@ -115,7 +115,7 @@ impl Mount {
             // Dropping this future undoes a mount; killing the process would leave it
             // dead.
             tokio::select! {
-                mounted = daemon::mount(&settings, request) => return Ok(mounted?),
+                mounted = daemon::mount(&settings, request) => return mounted,
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
                 _ = hang_up.recv() => {}

@@ -49,7 +49,6 @@ impl Unmount {
         let mut outcomes = Vec::new();
         for (found, dir) in found {
             let done = found
-                .map_err(anyhow::Error::from)
                 .and_then(|path| context.wait(daemon::unmount(dirs.as_ref(), &path, self.lazy)));
             match &done {
                 Ok(()) if context.json => {}

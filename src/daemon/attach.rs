@@ -5,11 +5,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Result, anyhow};
 use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::daemon_dir::{is_fuse_device, is_owner};
-use super::error::{ClientError, DaemonError};
+use super::error::{ClientError, not_served};
 use super::protocol::{AttachResult, MountRequest};
 use super::serve;
 use super::state::Daemon;
@@ -38,26 +39,26 @@ pub(super) async fn serve(listener: UnixListener, daemon: Arc<Daemon>) {
         let daemon = daemon.clone();
         let attached = tokio::task::spawn_blocking(move || attach(stream, &daemon));
         tokio::spawn(async move {
-            let attached = attached.await.map_err(|_| DaemonError::NoDescriptor);
-            if let Err(error) = attached.flatten() {
+            if let Err(error) = attached.await.map_err(not_served).flatten() {
                 tracing::warn!("taking over a mount failed: {error}");
             }
         });
     }
 }
 
-fn attach(stream: UnixStream, daemon: &Arc<Daemon>) -> Result<(), DaemonError> {
-    let session = DaemonError::Session;
-    let stream = stream.into_std().map_err(session)?;
-    stream.set_nonblocking(false).map_err(session)?;
-    (stream.set_read_timeout(Some(REQUEST_TIMEOUT))).map_err(session)?;
-    let (message, device) = receive_descriptor(&stream, MAX_REQUEST_BYTES).map_err(session)?;
+fn attach(stream: UnixStream, daemon: &Arc<Daemon>) -> Result<()> {
+    let stream = stream.into_std().map_err(not_served)?;
+    stream.set_nonblocking(false).map_err(not_served)?;
+    (stream.set_read_timeout(Some(REQUEST_TIMEOUT))).map_err(not_served)?;
+    let (message, device) = receive_descriptor(&stream, MAX_REQUEST_BYTES).map_err(not_served)?;
     let mut warning = None;
     let served = match device {
-        None => Err(DaemonError::NoDescriptor),
-        Some(device) if !is_fuse_device(&device) => Err(DaemonError::NotFuse),
+        None => Err(anyhow!("no descriptor came with the request")),
+        Some(device) if !is_fuse_device(&device) => Err(anyhow!(
+            "the descriptor that came with the request is not /dev/fuse"
+        )),
         Some(device) => serde_json::from_slice::<MountRequest>(&message)
-            .map_err(|error| session(error.into()))
+            .map_err(not_served)
             .and_then(|request| {
                 let lease = lease(&request, &mut warning)?;
                 let prepared = daemon.prepare(&request, lease.as_ref());
@@ -65,10 +66,10 @@ fn attach(stream: UnixStream, daemon: &Arc<Daemon>) -> Result<(), DaemonError> {
                 serve::serve(daemon, request, snapshot, lease, device)
             }),
     };
-    let error = served.as_ref().err().map(DaemonError::to_string);
+    let error = served.as_ref().err().map(|error| error.to_string());
     let result = serde_json::to_vec(&AttachResult { error, warning });
-    let result = result.map_err(|error| session(error.into()))?;
-    (&stream).write_all(&result).map_err(session)?;
+    let result = result.map_err(not_served)?;
+    (&stream).write_all(&result).map_err(not_served)?;
     served
 }
 

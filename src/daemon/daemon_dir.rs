@@ -24,53 +24,31 @@ pub(super) const ATTACH_SOCKET: &str = "attach.sock";
 
 /// Reason why the daemon's directory or a socket in it is rejected.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of a variant describes it")]
 pub enum DaemonDirError {
-    /// Another user owns the directory.
     #[error(
         "{} belongs to user {owner}, but this command runs as user {user}; run it as that user, or set HOME or XDG_CACHE_HOME to directories of your own (sudo -H, su -)",
         path.display()
     )]
     Foreign {
-        /// The directory.
         path: PathBuf,
-        /// Its owner.
         owner: u32,
-        /// The effective user.
         user: u32,
     },
-    /// Other users can enter the directory.
     #[error(
         "{} has mode {mode:03o}, so other users can enter it; remove it and try again",
         path.display()
     )]
-    Open {
-        /// The directory.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// It is a symbolic link or a file.
+    Open { path: PathBuf, mode: u32 },
     #[error("{} is not a directory; remove it and try again", .0.display())]
     NotADirectory(PathBuf),
-    /// A process of another user listens on a socket in it.
     #[error(
         "{} is served by a process of user {peer}, not by your walgit-fs daemon; nothing was sent to it. Remove the socket and try again",
         path.display()
     )]
-    Impostor {
-        /// The socket.
-        path: PathBuf,
-        /// The user behind it.
-        peer: u32,
-    },
-    /// A file operation failed.
+    Impostor { path: PathBuf, peer: u32 },
     #[error("{}: {source}", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 /// The daemon's directory, open and verified.

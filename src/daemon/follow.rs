@@ -3,7 +3,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::error::DaemonError;
+use anyhow::{Result, bail};
+
 use super::protocol::MountRequest;
 use super::state::Daemon;
 use crate::fuse::MountHandle;
@@ -54,7 +55,7 @@ impl Follower {
     }
 
     /// Checks for a new head; returns whether the mount moved.
-    async fn poll(&self, daemon: &Daemon) -> Result<bool, DaemonError> {
+    async fn poll(&self, daemon: &Daemon) -> Result<bool> {
         let shown = self.handle.snapshot();
         let lease = self.lease.as_ref().map(Weak::upgrade);
         if let Some(None) = lease {
@@ -81,14 +82,16 @@ impl Follower {
     /// Rejects a commit older than the shown one if the branch is resolved by a remote
     /// service, which may be behind or withhold newer commits. A local name is set only
     /// by the user, who may move it back.
-    async fn reject_older(&self, shown: &Snapshot, new: &Snapshot) -> Result<(), DaemonError> {
+    async fn reject_older(&self, shown: &Snapshot, new: &Snapshot) -> Result<()> {
         if matches!(self.request.source, Source::Object { .. })
             && new.repository().precedes(shown.repository()).await?
         {
-            return Err(DaemonError::WentBack {
-                shown: shown.commit().id.to_string(),
-                reported: new.commit().id.to_string(),
-            });
+            bail!(
+                "the branch is reported at {}, an ancestor of {}: the Sui node is behind, or the \
+                 branch was reset; mount it again to show that commit",
+                new.commit().id,
+                shown.commit().id
+            );
         }
         Ok(())
     }

@@ -55,7 +55,7 @@ mod warm;
 
 pub use client::{Client, DaemonState};
 pub use daemon_dir::{DaemonDirError, directory};
-pub use error::{ClientError, DaemonError, MountFailure};
+pub use error::ClientError;
 pub use jobs::saved_statuses;
 pub use lock::Phase;
 pub use mount_client::{MountInfo, mount, mounted_folder, unmount};

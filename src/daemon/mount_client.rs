@@ -4,10 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Serialize;
 
 use super::client::{Client, DaemonState};
-use super::error::{ClientError, MountFailure};
+use super::error::ClientError;
 use super::protocol::MountRequest;
 use super::status::MountStatus;
 use crate::config::{Dirs, Settings};
@@ -43,13 +44,14 @@ pub struct MountInfo {
 /// mount answers.
 ///
 /// # Errors
-/// [`MountFailure`]; then nothing is mounted.
-pub async fn mount(
-    settings: &Settings,
-    mut request: MountRequest,
-) -> Result<MountInfo, MountFailure> {
+/// Any error; then nothing is mounted.
+pub async fn mount(settings: &Settings, mut request: MountRequest) -> Result<MountInfo> {
     let dir = request.mountpoint.clone();
-    let mountpoint = with_timeout(&dir.clone(), move || Mountpoint::open(&dir)).await??;
+    let opened = with_timeout(&dir.clone(), move || Mountpoint::open(&dir)).await?;
+    let mountpoint = opened.map_err(|error| match error {
+        MountError::Missing(_) => anyhow!("{error}; make it first (mkdir -p)"),
+        error => error.into(),
+    })?;
     let dir = mountpoint.path().to_owned();
     request.mountpoint.clone_from(&dir);
     let mut client = Client::connect_or_start(settings).await?;
@@ -94,7 +96,10 @@ pub async fn mount(
                 warnings,
             })
         }
-        Err(source) => Err(MountFailure::NoAnswer { dir, source }),
+        Err(error) => bail!(
+            "{} does not answer ({error}) and was unmounted again",
+            dir.display()
+        ),
     }
 }
 
@@ -119,14 +124,14 @@ async fn log_mount(file: PathBuf, called: String) -> Option<String> {
 async fn with_timeout<T: Send + 'static>(
     dir: &Path,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, MountFailure> {
+) -> Result<T> {
     let waited =
         tokio::task::spawn_blocking(move || fuse::run_with_timeout(FILE_SYSTEM_TIMEOUT, work))
             .await;
     let done = waited.ok().flatten();
-    done.ok_or_else(|| MountFailure::Timeout {
-        dir: dir.into(),
-        seconds: FILE_SYSTEM_TIMEOUT.as_secs(),
+    done.with_context(|| {
+        let seconds = FILE_SYSTEM_TIMEOUT.as_secs();
+        format!("{}: no response within {seconds} s", dir.display())
     })
 }
 
@@ -146,30 +151,30 @@ fn source(request: &MountRequest, encrypted: bool) -> String {
 
 /// Returns the mount point at `dir`, by its absolute path. Sends no request to the mount,
 /// which may not answer.
-pub fn mounted_folder(dir: &Path) -> Result<PathBuf, MountFailure> {
-    let table = MountTable::read().map_err(MountError::Table)?;
-    let path = fuse::resolve(dir, &table).map_err(MountFailure::Mount)?;
-    let Some(entry) = table.at(&path) else {
-        return Err(MountFailure::NotMounted(path));
+pub fn mounted_folder(dir: &Path) -> Result<PathBuf> {
+    let table = MountTable::read()?;
+    let path = fuse::resolve(dir, &table)?;
+    let shown = path.display();
+    let entry = table.at(&path);
+    let entry = entry.filter(|entry| entry.mountpoint == path || entry.is_ours());
+    let Some(entry) = entry else {
+        bail!("{shown} is not a walgit-fs mount; walgit-fs status lists those there are");
     };
-    match (entry.mountpoint == path, entry.is_ours()) {
-        (true, true) => {}
-        (true, false) => {
-            let fs_type = entry.fs_type.clone();
-            return Err(MountFailure::NotOurs { dir: path, fs_type });
-        }
-        (false, true) => {
-            let mount = entry.mountpoint.clone();
-            return Err(MountFailure::Inside { dir: path, mount });
-        }
-        (false, false) => return Err(MountFailure::NotMounted(path)),
+    if entry.mountpoint != path {
+        let mount = entry.mountpoint.display();
+        bail!("{shown} is inside the mount {mount}; give that folder instead");
     }
-    match entry.uid {
-        Some(uid) if !entry.is_mine() && !rustix::process::geteuid().is_root() => {
-            Err(MountFailure::NotMine { dir: path, uid })
-        }
-        _ => Ok(path),
+    if !entry.is_ours() {
+        let fs_type = &entry.fs_type;
+        bail!("{shown} is not a walgit-fs mount but one of type {fs_type}; use umount for it");
     }
+    if let Some(uid) = entry.uid
+        && !entry.is_mine()
+        && !rustix::process::geteuid().is_root()
+    {
+        bail!("{shown} was mounted by user {uid}; that user or root can unmount it");
+    }
+    Ok(path)
 }
 
 /// Unmounts a folder that [`mounted_folder`] returned; `lazy` detaches it even if it is
@@ -177,7 +182,7 @@ pub fn mounted_folder(dir: &Path) -> Result<PathBuf, MountFailure> {
 ///
 /// # Errors
 /// [`MountError::Busy`] with the processes that use it, or another system error.
-pub async fn unmount(dirs: Option<&Dirs>, path: &Path, lazy: bool) -> Result<(), MountFailure> {
+pub async fn unmount(dirs: Option<&Dirs>, path: &Path, lazy: bool) -> Result<()> {
     // Otherwise this process itself would keep the folder busy.
     if std::env::current_dir().is_ok_and(|dir| dir.starts_with(path)) {
         let _ = std::env::set_current_dir("/");

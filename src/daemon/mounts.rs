@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, bail};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::error::DaemonError;
 use super::protocol::MountRequest;
 use super::status::{FollowStatus, MountStatus};
 use crate::fuse::MountHandle;
@@ -95,12 +95,18 @@ impl Mounts {
 
     /// Rejects new mounts from now on, because the daemon exits; with `if_idle`, only if
     /// it has no mounts and no requests in progress.
-    pub(super) fn close(&self, if_idle: bool) -> Result<(), DaemonError> {
+    pub(super) fn close(&self, if_idle: bool) -> Result<()> {
         let mut state = self.state.lock();
         if if_idle && state.is_in_use() {
-            let mounts = state.mounts.values();
-            let dirs = mounts.map(|mount| mount.request.mountpoint.clone());
-            return Err(DaemonError::InUse(dirs.collect()));
+            let dirs = state
+                .mounts
+                .values()
+                .map(|mount| mount.request.mountpoint.display());
+            let dirs: Vec<String> = dirs.map(|dir| dir.to_string()).collect();
+            if dirs.is_empty() {
+                bail!("it is working on a request or a job");
+            }
+            bail!("it serves {}", dirs.join(", "));
         }
         state.is_closed = true;
         Ok(())
@@ -132,10 +138,10 @@ impl Mounts {
     }
 
     /// Adds a mount.
-    pub(super) fn add(&self, id: u64, mount: ServedMount) -> Result<(), DaemonError> {
+    pub(super) fn add(&self, id: u64, mount: ServedMount) -> Result<()> {
         let mut state = self.state.lock();
         if state.is_closed {
-            return Err(DaemonError::Stopping);
+            bail!("the walgit-fs daemon is stopping; try again");
         }
         state.mounts.insert(id, mount);
         drop(state);

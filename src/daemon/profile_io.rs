@@ -1,6 +1,9 @@
 //! Export and import of learned profiles.
 
-use super::error::DaemonError;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow};
+
 use super::protocol::{EncodedProfile, ImportRequest, ImportedProfile, ProfileTarget};
 use super::state::Daemon;
 use crate::fuse::MountHandle;
@@ -20,7 +23,7 @@ struct Target {
 
 impl Daemon {
     /// Finds the repository of a learned profile, and its live mounts.
-    async fn profile_target(&self, target: &ProfileTarget) -> Result<Target, DaemonError> {
+    async fn profile_target(&self, target: &ProfileTarget) -> Result<Target> {
         let _keep_alive = self.mounts.keep_alive();
         let mounts = self.mounts.map(|mount| {
             let identity = mount.request.source.identity();
@@ -34,7 +37,7 @@ impl Daemon {
             ProfileTarget::Repository { source, .. } => source.identity(),
             ProfileTarget::Mount(dir) => {
                 let mount = mounts.iter().find(|(mountpoint, ..)| mountpoint == dir);
-                let mount = mount.ok_or_else(|| DaemonError::NotMounted(dir.clone()))?;
+                let mount = mount.ok_or_else(|| not_mounted(dir))?;
                 mount.1.clone()
             }
         };
@@ -42,7 +45,7 @@ impl Daemon {
         let mounts: Vec<MountHandle> = mounts.map(|(.., handle)| handle).collect();
         let repository = match (mounts.first(), target) {
             (Some(handle), _) => handle.snapshot().repository().clone(),
-            (None, ProfileTarget::Mount(dir)) => return Err(DaemonError::NotMounted(dir.clone())),
+            (None, ProfileTarget::Mount(dir)) => return Err(not_mounted(dir)),
             (
                 None,
                 ProfileTarget::Repository {
@@ -64,23 +67,20 @@ impl Daemon {
     }
 
     /// Returns the learned profile of a repository, including data of its live mounts.
-    pub(super) async fn export(
-        &self,
-        target: &ProfileTarget,
-    ) -> Result<EncodedProfile, DaemonError> {
+    pub(super) async fn export(&self, target: &ProfileTarget) -> Result<EncodedProfile> {
         let target = self.profile_target(target).await?;
         let live = (target.mounts.iter()).find_map(|mount| mount.guide()?.learned());
         let profile = live.or_else(|| learned(&target.repository, &target.identity));
         let profile = profile.filter(|profile| profile.model.transitions() > 0);
-        let profile = profile.ok_or(DaemonError::NothingLearned(target.identity))?;
+        let profile = profile.with_context(|| {
+            let identity = target.identity;
+            format!("nothing has been learned about {identity} yet; mount it and use it first")
+        })?;
         Ok(EncodedProfile::new(&profile.encode()))
     }
 
     /// Imports a profile. Live mounts use it immediately.
-    pub(super) async fn import(
-        &self,
-        request: ImportRequest,
-    ) -> Result<ImportedProfile, DaemonError> {
+    pub(super) async fn import(&self, request: ImportRequest) -> Result<ImportedProfile> {
         let bytes = request.learned.bytes().unwrap_or_default();
         let new = Profile::decode(&bytes, Limits::default())?;
         let target = self.profile_target(&request.subject).await?;
@@ -90,4 +90,8 @@ impl Daemon {
         let profile = import(&target.repository, &target.identity, new, request.replace);
         Ok(ImportedProfile::new(target.identity, &profile, mounts))
     }
+}
+
+fn not_mounted(dir: &Path) -> anyhow::Error {
+    anyhow!("{} is not mounted; see walgit-fs status", dir.display())
 }

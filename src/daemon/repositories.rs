@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Result, bail};
 use parking_lot::Mutex;
 
-use super::error::DaemonError;
+use super::error::not_served;
 use super::protocol::MountRequest;
 use super::status::NetworkStatus;
 use crate::chain;
@@ -48,7 +49,7 @@ impl Repositories {
         }
     }
 
-    fn store(&self, network: &Network) -> Result<Arc<dyn BlobStore>, DaemonError> {
+    fn store(&self, network: &Network) -> Result<Arc<dyn BlobStore>> {
         if let Some(store) = self.stores.lock().get(network) {
             return Ok(store.clone());
         }
@@ -66,7 +67,7 @@ impl Repositories {
         keys: &[SecretKey],
         scripts: bool,
         account: Account,
-    ) -> Result<Access, DaemonError> {
+    ) -> Result<Access> {
         Ok(Access {
             store: self.store(network)?,
             keys: keys.to_vec(),
@@ -82,7 +83,7 @@ impl Repositories {
         &self,
         request: &MountRequest,
         lease: Option<&Arc<MountLease>>,
-    ) -> Result<Snapshot, DaemonError> {
+    ) -> Result<Snapshot> {
         let account = self.loader.account(&request.label);
         let access = self.access(&request.network, &request.keys, request.scripts, account)?;
         let located = request.source.locate(&access).await?;
@@ -96,7 +97,7 @@ impl Repositories {
         request: &MountRequest,
         shown: &Snapshot,
         lease: Option<&Arc<MountLease>>,
-    ) -> Result<Option<Snapshot>, DaemonError> {
+    ) -> Result<Option<Snapshot>> {
         let repository = shown.repository();
         let account = repository.access().account.clone();
         let access = self.access(&request.network, &request.keys, request.scripts, account)?;
@@ -114,15 +115,17 @@ impl Repositories {
         located: &Located,
         request: &MountRequest,
         lease: Option<&Arc<MountLease>>,
-    ) -> Result<Snapshot, DaemonError> {
+    ) -> Result<Snapshot> {
         // Leased before it is opened: from here on it is either protected or already
         // gone.
         if let (Some(lease), Some((address, blob))) = (lease, head_of(&located.target)) {
             extend_lease(lease, address.clone(), Vec::new()).await?;
-            fault_point::reach("mount.leased").map_err(DaemonError::Session)?;
+            fault_point::reach("mount.leased").map_err(not_served)?;
             // The head may still be cached.
             if request.network.is_free() && access.store.len(blob).await?.is_none() {
-                return Err(DaemonError::Collected(address));
+                bail!(
+                    "{address} is no longer stored: walgit-fs gc deleted it, because no name refers to it"
+                );
             }
         }
         let repository = self.loader.open_located(access, located).await?;
@@ -141,7 +144,7 @@ impl Repositories {
         source: &Source,
         network: &Network,
         keys: &[SecretKey],
-    ) -> Result<Repository, DaemonError> {
+    ) -> Result<Repository> {
         let access = self.access(network, keys, false, Account::unlimited())?;
         let located = source.locate(&access).await?;
         Ok(self.loader.open_located(&access, &located).await?)
@@ -164,14 +167,10 @@ impl Repositories {
 }
 
 /// Protects a head.
-async fn extend_lease(
-    lease: &Arc<MountLease>,
-    address: Address,
-    blobs: Vec<BlobId>,
-) -> Result<(), DaemonError> {
+async fn extend_lease(lease: &Arc<MountLease>, address: Address, blobs: Vec<BlobId>) -> Result<()> {
     let lease = lease.clone();
     let extended = tokio::task::spawn_blocking(move || lease.hold(&address, &blobs)).await;
-    Ok(extended.map_err(DaemonError::task)??)
+    Ok(extended.map_err(not_served)??)
 }
 
 /// Returns the head of a target that is in a blob.

@@ -4,7 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::error::DaemonError;
+use anyhow::Result;
+
+use super::error::not_served;
 use super::follow::Follower;
 use super::mounts::ServedMount;
 use super::protocol::MountRequest;
@@ -23,7 +25,7 @@ pub(super) fn serve(
     snapshot: Snapshot,
     lease: Option<Arc<MountLease>>,
     device: OwnedFd,
-) -> Result<(), DaemonError> {
+) -> Result<()> {
     let config = DriverConfig {
         deadline: daemon.repositories.deadline,
         uid: rustix::process::geteuid().as_raw(),
@@ -39,8 +41,8 @@ pub(super) fn serve(
         id,
     });
     let runtime = tokio::runtime::Handle::current();
-    let (session, handle) = fuse::serve(snapshot, device, &config, runtime.clone(), status)
-        .map_err(DaemonError::Session)?;
+    let (session, handle) =
+        fuse::serve(snapshot, device, &config, runtime.clone(), status).map_err(not_served)?;
     let dir = request.mountpoint.clone();
     let follower = request.follow.map(|every_s| Follower {
         daemon: Arc::downgrade(daemon),
@@ -77,7 +79,7 @@ pub(super) fn serve(
     });
     started.map(drop).map_err(|error| {
         daemon.mounts.remove(id);
-        DaemonError::Session(error)
+        not_served(error)
     })
 }
 

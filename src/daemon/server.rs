@@ -4,13 +4,14 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, bail};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use super::client::Client;
 use super::daemon_dir::DaemonDir;
 use super::discovery::{CHECK_INTERVAL, Discovery};
-use super::error::{ClientError, DaemonError};
+use super::error::{ClientError, not_served};
 use super::launch::{StartupChannel, log_file};
 use super::lock::Lock;
 use super::mount_client::mount;
@@ -42,9 +43,8 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// had no mount for some time; with `foreground`, serves that mount and ends with it.
 ///
 /// # Errors
-/// [`DaemonError::Running`] for a foreground mount beside a daemon in use, and errors
-/// that prevent the start. Once started, it ends without errors.
-pub fn run(settings: Settings, foreground: Option<MountRequest>) -> Result<(), DaemonError> {
+/// A foreground mount beside a daemon in use, and errors that prevent the start. Once started, it ends without errors.
+pub fn run(settings: Settings, foreground: Option<MountRequest>) -> Result<()> {
     let mut startup = StartupChannel::default();
     if foreground.is_none() {
         startup = StartupChannel::at_stderr();
@@ -65,7 +65,7 @@ pub fn run(settings: Settings, foreground: Option<MountRequest>) -> Result<(), D
         .enable_all()
         .thread_name("walgit-fs")
         .build()
-        .map_err(DaemonError::Session)?;
+        .map_err(not_served)?;
     let mut discovery = None;
     let result = runtime.block_on(live(settings, foreground, &mut startup, &mut discovery));
     if let Err(error) = &result {
@@ -83,9 +83,9 @@ async fn live(
     foreground: Option<MountRequest>,
     startup: &mut StartupChannel,
     discovery: &mut Option<Discovery>,
-) -> Result<(), DaemonError> {
+) -> Result<()> {
     let in_foreground = foreground.is_some();
-    let mut signals = Signals::catch(in_foreground).map_err(DaemonError::Session)?;
+    let mut signals = Signals::catch(in_foreground).map_err(not_served)?;
     let dir = DaemonDir::create(&settings.dirs)?;
     let lock = match Lock::take(&dir)? {
         Some(lock) => lock,
@@ -97,13 +97,13 @@ async fn live(
     if !in_foreground {
         startup.log_to(&log_file(&settings));
     }
-    walgit_durable::fault_point::reach("daemon.start").map_err(DaemonError::Session)?;
+    walgit_durable::fault_point::reach("daemon.start").map_err(not_served)?;
     settings.check_cache()?;
     let config = CacheConfig::of(&settings);
     let opening =
         tokio::task::spawn_blocking(move || Cache::open_within(&config, CACHE_OPEN_TIMEOUT));
     let cache = tokio::select! {
-        opened = opening => opened.map_err(DaemonError::task)??,
+        opened = opening => opened.map_err(not_served)??,
         _ = signals.next() => return Ok(()),
     };
     let repositories = Repositories::new(
@@ -136,7 +136,7 @@ async fn live(
                     let _ = LineWriter(io::stderr()).write_all(lines.concat().as_bytes());
                 }
                 Err(error) => {
-                    result = Err(error.into());
+                    result = Err(error);
                     ends = true;
                 }
             },
@@ -193,13 +193,16 @@ fn restore(discovery: &mut Discovery, daemon: &Daemon) {
 }
 
 /// Takes the lock of an idle daemon, for a mount in the foreground.
-async fn take_over(settings: &Settings, dir: &DaemonDir) -> Result<Lock, DaemonError> {
+async fn take_over(settings: &Settings, dir: &DaemonDir) -> Result<Lock> {
     if let Some(client) = Client::find(&settings.dirs).await? {
         let pid = client.pid();
         match client.stop(true).await {
             // It may have exited just now.
             Ok(()) | Err(ClientError::Gone(_)) => {}
-            Err(ClientError::Rejected(why)) => return Err(DaemonError::Running { pid, why }),
+            Err(ClientError::Rejected(why)) => bail!(
+                "the walgit-fs daemon (process {pid}) has the cache: {why}; mount without \
+                 --foreground, or run `walgit-fs daemon stop` first"
+            ),
             Err(error) => return Err(error.into()),
         }
     }

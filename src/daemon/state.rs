@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use anyhow::{Result, bail};
 use parking_lot::Mutex;
 
-use super::error::DaemonError;
 use super::mounts::Mounts;
 use super::process;
 use super::protocol::MountRequest;
@@ -51,11 +51,14 @@ impl Daemon {
         &self,
         request: &MountRequest,
         lease: Option<&Arc<MountLease>>,
-    ) -> Result<Snapshot, DaemonError> {
+    ) -> Result<Snapshot> {
         let _keep_alive = self.mounts.keep_alive();
         let limit = self.memory_limit;
         if let Some(used) = process::resident_bytes().filter(|&used| used > limit) {
-            return Err(DaemonError::Memory { used, limit });
+            bail!(
+                "the daemon takes {used} bytes of memory, and takes no new mounts above {limit}; \
+                 unmount what is not needed, or raise `memory` in [daemon]"
+            );
         }
         self.repositories.prepare(request, lease).await
     }

@@ -8,7 +8,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::client::{Client, DaemonState, lock_state};
 use super::daemon_dir::DaemonDir;
-use super::error::{ClientError, MountFailure};
+use super::error::ClientError;
 use super::lock::{LockState, Phase};
 use super::mount_client::{MountInfo, mount};
 use crate::config::{Dirs, Settings};
@@ -125,7 +125,7 @@ async fn wait_for_exit(
 }
 
 /// The mount points of a replaced daemon, with the result of mounting each again.
-pub type Restarted = Vec<(PathBuf, Result<MountInfo, MountFailure>)>;
+pub type Restarted = Vec<(PathBuf, anyhow::Result<MountInfo>)>;
 
 /// Stops the daemon and repeats its mounts with a new one that uses the settings in
 /// force. Without mounts, no daemon is started; the next mount does that.

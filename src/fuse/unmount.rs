@@ -18,99 +18,58 @@ const FUSERMOUNT: &str = "fusermount3";
 
 /// Why a mount or unmount fails.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of a variant describes it")]
 pub enum MountError {
-    /// The folder does not exist.
     #[error("{}: no such folder", .0.display())]
     Missing(PathBuf),
-    /// The current directory was removed, so a relative path cannot be resolved.
     #[error(
         "{}: the current directory no longer exists; cd to one that does, or give an absolute path",
         .0.display()
     )]
     NoCurrentDirectory(PathBuf),
-    /// The folder cannot be opened.
     #[error("{}: {source}", dir.display())]
-    Folder {
-        /// The folder.
-        dir: PathBuf,
-        /// The system error.
-        source: io::Error,
-    },
-    /// The kernel's mount table cannot be read.
+    Folder { dir: PathBuf, source: io::Error },
     #[error(transparent)]
     Table(io::Error),
-    /// Not a folder.
     #[error("{} is not a folder", .0.display())]
     NotAFolder(PathBuf),
-    /// The folder is not empty; a mount would hide its content.
     #[error("{} is not empty; mount on an empty folder", .0.display())]
     NotEmpty(PathBuf),
-    /// A mount of this program is already there.
     #[error("{} is mounted already; walgit-fs unmount it first", .0.display())]
     Mounted(PathBuf),
-    /// A mount that does not respond is already there.
     #[error(
         "{} is mounted already and does not respond{}; `walgit-fs unmount {}` detaches it",
         dir.display(),
         served_by(*pid),
         dir.display()
     )]
-    Unresponsive {
-        /// The folder.
-        dir: PathBuf,
-        /// The process that serves it, if known.
-        pid: Option<u32>,
-    },
-    /// The folder is inside a mount of this program.
+    Unresponsive { dir: PathBuf, pid: Option<u32> },
     #[error("{} is inside the mount {}; mount on a folder outside of it", dir.display(), mount.display())]
-    Inside {
-        /// The folder.
-        dir: PathBuf,
-        /// The mount.
-        mount: PathBuf,
-    },
-    /// Another command is mounting on the folder.
+    Inside { dir: PathBuf, mount: PathBuf },
     #[error("another walgit-fs is mounting on {} at this moment", .0.display())]
     Locked(PathBuf),
-    /// The folder was replaced or moved.
     #[error("{} was replaced while it was being mounted on; nothing is mounted", .0.display())]
     Replaced(PathBuf),
-    /// `/dev/fuse` is not available.
     #[error(
         "{DEVICE} cannot be opened ({0}); load the `fuse` module, or give the container that device"
     )]
     Device(io::Error),
-    /// `fusermount3` is not installed.
     #[error("{FUSERMOUNT} is not installed; install the package `fuse3`")]
     NoFusermount,
-    /// `fusermount3` failed.
     #[error("{FUSERMOUNT} could not {action} {}: {reason}", dir.display())]
     Fusermount {
-        /// `mount` or `unmount`.
         action: &'static str,
-        /// The mountpoint.
         dir: PathBuf,
-        /// Its error message.
         reason: String,
     },
-    /// The system call failed.
     #[error("cannot {action} {}: {source}", dir.display())]
     System {
-        /// `mount` or `unmount`.
         action: &'static str,
-        /// The mountpoint.
         dir: PathBuf,
-        /// The system error.
         source: io::Error,
     },
-    /// A process has a file open in the mount, or its working directory there.
     #[error("{} is in use{users}, or use --lazy to detach it now", dir.display())]
-    Busy {
-        /// The mountpoint.
-        dir: PathBuf,
-        /// The processes, and how to proceed.
-        users: String,
-    },
+    Busy { dir: PathBuf, users: String },
 }
 
 fn served_by(pid: Option<u32>) -> String {
