@@ -18,7 +18,7 @@ use super::{fsck, ledger, output};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{Origin, Settings};
 use crate::daemon::{self, DaemonPhase, Overview};
-use crate::lifecycle::fsck::{Options, Read, Report};
+use crate::lifecycle::fsck::{FsckOptions, FsckReport, ReadScope};
 use walgit_format::Address;
 use walrus_client::net::{FailureKind, Journal};
 use walrus_client::network::NetworkPlace;
@@ -158,12 +158,12 @@ impl Doctor {
         settings: &Settings,
         address: &Address,
         checks: &mut Vec<Check>,
-    ) -> Result<Option<Report>> {
+    ) -> Result<Option<FsckReport>> {
         let session = Session::new(settings, &self.keys)?;
         let bar = FsckBar(byte_bar("checking"));
         let checked = context.run(async {
             let repository = session.open(address).await?;
-            let options = Options::reading(Read::Bases);
+            let options = FsckOptions::reading(ReadScope::Bases);
             Ok(crate::lifecycle::fsck::check(&repository, &options, &bar).await?)
         });
         bar.0.finish_and_clear();

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::output;
 use super::progress::byte_bar;
 use super::session::Session;
-use crate::lifecycle::{Checkout, ExportLimits, ExportOptions, Exported, export, git_fsck};
+use crate::lifecycle::{Checkout, CheckoutLimits, ExportOptions, Exported, export, git_fsck};
 use walgit_format::Address;
 
 /// Size in plain bytes above which a hint about a smaller pack is printed.
@@ -42,10 +42,10 @@ pub(super) struct Export {
     #[arg(long)]
     check: bool,
     /// Maximum number of files and directories to check out
-    #[arg(long, value_name = "NUMBER", default_value_t = ExportLimits::default().entries)]
+    #[arg(long, value_name = "NUMBER", default_value_t = CheckoutLimits::default().entries)]
     max_files: u64,
     /// Maximum bytes of content to check out
-    #[arg(long, value_name = "BYTES", default_value_t = ExportLimits::default().bytes)]
+    #[arg(long, value_name = "BYTES", default_value_t = CheckoutLimits::default().bytes)]
     max_size: u64,
     #[command(flatten)]
     keys: Keys,
@@ -129,7 +129,7 @@ impl Export {
             bare: self.bare,
             repack: self.repack,
             umask: Some(context.umask),
-            limits: ExportLimits {
+            limits: CheckoutLimits {
                 entries: self.max_files,
                 bytes: self.max_size,
             },

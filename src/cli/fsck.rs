@@ -15,7 +15,9 @@ use super::open_cache::OpenCache;
 use super::output;
 use super::progress::{FsckBar, byte_bar};
 use super::session::Session;
-use crate::lifecycle::fsck::{Depth, Objects, Options, Read, Report, check};
+use crate::lifecycle::fsck::{
+    FsckOptions, FsckReport, HistoryCheck, HistorySummary, ReadScope, check,
+};
 use crate::publish::Published;
 use crate::repo::{Access, Loader};
 use walgit_format::Address;
@@ -56,14 +58,14 @@ pub(super) struct Fsck {
 }
 
 #[derive(Serialize)]
-struct FsckReport<'a> {
+struct FsckOutput<'a> {
     address: String,
     network: &'a str,
     sound: bool,
     remote: bool,
     sample: Option<u32>,
     objects: bool,
-    report: &'a Report,
+    report: &'a FsckReport,
 }
 
 impl Fsck {
@@ -78,18 +80,18 @@ impl Fsck {
             OpenCache::shared(&settings)?
         };
         let session = Session::over(cache, &settings, &self.keys);
-        let options = Options {
+        let options = FsckOptions {
             history: if self.objects {
-                Depth::Hashed
+                HistoryCheck::Hashed
             } else {
-                Depth::Decoded
+                HistoryCheck::Decoded
             },
             seed: seed(),
             margin: settings.renewal.value.margin,
-            ..Options::reading(match self.sample {
-                Some(sample) => Read::Sample(sample as usize),
-                None if remote || self.objects => Read::Everything,
-                None => Read::Nothing,
+            ..FsckOptions::reading(match self.sample {
+                Some(sample) => ReadScope::Sample(sample as usize),
+                None if remote || self.objects => ReadScope::Everything,
+                None => ReadScope::Nothing,
             })
         };
         let bar = FsckBar(byte_bar("checking"));
@@ -99,7 +101,7 @@ impl Fsck {
         });
         bar.0.finish_and_clear();
         let report = done?;
-        let result = FsckReport {
+        let result = FsckOutput {
             address: self.address.to_string(),
             network: &network.name,
             sound: report.is_sound(),
@@ -125,7 +127,7 @@ pub(super) async fn verify(
     loader: &Arc<Loader>,
     access: Access,
     bar: &ProgressBar,
-) -> Result<Report> {
+) -> Result<FsckReport> {
     let root = Some(published.root);
     let repository = loader.open(access, published.blob, root).await?;
     let bar = FsckBar(bar.clone());
@@ -133,10 +135,10 @@ pub(super) async fn verify(
     bar.0.set_length(0);
     bar.0.set_position(0);
     let blobs = published.blobs.iter().map(|stored| stored.blob);
-    Ok(check(&repository, &Options::of_blobs(blobs), &bar).await?)
+    Ok(check(&repository, &FsckOptions::of_blobs(blobs), &bar).await?)
 }
 
-fn print(address: &str, report: &Report) -> Result<()> {
+fn print(address: &str, report: &FsckReport) -> Result<()> {
     let state = if report.is_sound() {
         "sound"
     } else {
@@ -176,8 +178,8 @@ fn print(address: &str, report: &Report) -> Result<()> {
     print_faults(report)
 }
 
-fn history(objects: &Objects) -> String {
-    let Objects {
+fn history(objects: &HistorySummary) -> String {
+    let HistorySummary {
         commits,
         trees,
         contents,
@@ -194,10 +196,15 @@ fn history(objects: &Objects) -> String {
 }
 
 /// Prints the problems found.
-pub(super) fn print_faults(report: &Report) -> Result<()> {
+pub(super) fn print_faults(report: &FsckReport) -> Result<()> {
     let mut remedies = Vec::new();
     for fault in report.faults.iter().take(MAX_LINES) {
-        outln!("  {}: {} ({})", fault.kind.word(), fault.what, fault.why)?;
+        outln!(
+            "  {}: {} ({})",
+            fault.kind.describe(),
+            fault.what,
+            fault.why
+        )?;
         if !remedies.contains(&fault.remedy) {
             remedies.push(fault.remedy);
         }

@@ -12,7 +12,7 @@ use super::args::Keys;
 use super::context::{self, Context};
 use super::output;
 use super::session::Session;
-use crate::lifecycle::walk::{Need, Walk};
+use crate::lifecycle::walk::{Dependency, Walk};
 use crate::lifecycle::{EntryKind, Ledger, LedgerBlob, LedgerEntry};
 use crate::repo::refs::{NamedRef, RefStoreError};
 use crate::repo::{Access, Loader, Repository};
@@ -141,7 +141,7 @@ async fn needed(repository: &Repository) -> Result<BTreeMap<BlobId, u64>> {
     while let Some(stretch) = walk.next().await {
         for found in stretch {
             blobs.extend(found.blobs().map(|blob| (blob, 0)));
-            if let Need::Unreadable(why) = found.need {
+            if let Dependency::Unreadable(why) = found.dependency {
                 bail!("{why}");
             }
         }

@@ -50,7 +50,7 @@ impl analyze::CensusProgress for CensusBar {
 /// Shows a check as a bar over bytes.
 pub(super) struct FsckBar(pub(super) ProgressBar);
 
-impl fsck::Watch for FsckBar {
+impl fsck::FsckProgress for FsckBar {
     fn wanted(&self, bytes: u64) {
         self.0.inc_length(bytes);
     }

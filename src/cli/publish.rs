@@ -131,7 +131,7 @@ struct Stored {
     /// The new head, opened as a reader does; `None` for a dry run.
     opened: Result<Option<Repository>, RepoError>,
     /// Result of reading back the stored content.
-    verified: Option<fsck::Report>,
+    verified: Option<fsck::FsckReport>,
 }
 
 impl Publish {

@@ -28,7 +28,7 @@ pub(super) struct PublishReport<'a> {
     pub(super) compared: Option<Comparison>,
     /// Result of reading back the stored content.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) verified: Option<&'a fsck::Report>,
+    pub(super) verified: Option<&'a fsck::FsckReport>,
     pub(super) dry_run: bool,
     pub(super) encrypted: bool,
     /// Location of the key.

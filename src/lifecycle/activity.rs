@@ -57,17 +57,11 @@ impl Activity {
     }
 
     /// Verifies that the file is readable, for callers that base decisions on it.
-    ///
-    /// # Errors
-    /// When the file exists and cannot be read.
     pub fn check(&self) -> std::io::Result<()> {
         self.read().map(drop)
     }
 
     /// Returns an upper bound for the number of mounts of a repository since `since`.
-    ///
-    /// # Errors
-    /// As [`Activity::check`].
     pub fn mounts(&self, name: &str, since: u64) -> std::io::Result<u64> {
         let read = self.read()?;
         let of_it = |it: &&Mounted| it.name == name && it.at >= since;
@@ -77,9 +71,6 @@ impl Activity {
 
     /// Returns when a repository was last mounted, in seconds since 1970; `now` if that
     /// is unknown.
-    ///
-    /// # Errors
-    /// As [`Activity::check`].
     pub fn last(&self, name: &str, now: u64) -> std::io::Result<Option<u64>> {
         let read = self.read()?;
         if read.unreadable > 0 {
@@ -91,9 +82,6 @@ impl Activity {
 
     /// Returns how active the repository of a name is at `now`, from its publishes, its
     /// mounts, and its commits as far as they can be read.
-    ///
-    /// # Errors
-    /// As [`Activity::check`].
     pub async fn level(
         &self,
         name: &str,

@@ -125,9 +125,7 @@ impl LedgerEntry {
             ..LedgerEntry::of("", "", &blobs)
         }
     }
-}
 
-impl LedgerEntry {
     /// Returns the blob and the hash of the published head.
     pub fn head(&self) -> Option<(BlobId, Option<ChunkHash>)> {
         match self.address.parse() {
@@ -161,12 +159,22 @@ fn free_backup(path: &Path) -> PathBuf {
     free.next().unwrap_or_else(|| name(String::new()))
 }
 
-/// The ledger cannot be read or written.
+/// A log cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("ledger {}: {source}", path.display())]
-pub struct LedgerError {
+#[error("{}: {source}", path.display())]
+pub struct LogError {
     path: PathBuf,
     source: std::io::Error,
+}
+
+impl LogError {
+    /// Wraps an error of the log at `path`.
+    pub(crate) fn at(path: &Path) -> impl Fn(std::io::Error) -> Self {
+        |source| LogError {
+            path: path.into(),
+            source,
+        }
+    }
 }
 
 impl Ledger {
@@ -199,19 +207,9 @@ impl Ledger {
         self.log.path()
     }
 
-    fn failed(&self, source: std::io::Error) -> LedgerError {
-        LedgerError {
-            path: self.log.path().into(),
-            source,
-        }
-    }
-
     /// Appends an entry and waits until it is on disk.
-    ///
-    /// # Errors
-    /// When the entry cannot be written.
-    pub fn append(&self, entry: &LedgerEntry) -> Result<(), LedgerError> {
-        self.log.append(entry).map_err(|source| self.failed(source))
+    pub fn append(&self, entry: &LedgerEntry) -> Result<(), LogError> {
+        self.log.append(entry).map_err(LogError::at(self.path()))
     }
 
     /// Appends entries that depend on the existing ones, under a lock. Existing entries
@@ -223,7 +221,7 @@ impl Ledger {
     pub fn extend(
         &self,
         add: impl FnOnce(&[LedgerEntry]) -> Vec<LedgerEntry>,
-    ) -> Result<Extended, LedgerError> {
+    ) -> Result<Extended, LogError> {
         let extend = || -> std::io::Result<Extended> {
             let path = self.log.path();
             let mut log = self.log.lock()?;
@@ -246,15 +244,15 @@ impl Ledger {
             log.append_all(new)?;
             Ok(extended)
         };
-        extend().map_err(|source| self.failed(source))
+        extend().map_err(LogError::at(self.path()))
     }
 
     /// Returns all entries, oldest first. A line truncated by a crash is skipped.
     ///
     /// # Errors
     /// When the file exists and cannot be read.
-    pub fn entries(&self) -> Result<Vec<LedgerEntry>, LedgerError> {
-        let read = self.log.read().map_err(|source| self.failed(source))?;
+    pub fn entries(&self) -> Result<Vec<LedgerEntry>, LogError> {
+        let read = self.log.read().map_err(LogError::at(self.path()))?;
         if read.unreadable > 0 {
             tracing::warn!(
                 "{} lines of ledger {} cannot be read: damaged, or of a newer version; \
@@ -275,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_come_back_in_order_and_a_torn_line_is_passed_over() {
+    fn entries_are_read_in_order_and_a_torn_line_is_skipped() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::new(&dir.path().join("ledger"), "local");
         assert!(ledger.entries().unwrap().is_empty());
@@ -299,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_a_blob_add_up_and_old_ones_are_read() {
+    fn lines_of_a_blob_are_merged_and_old_lines_are_read() {
         let blob = BlobId::from_bytes([1; 32]);
         let stored = |end| StoredBlob {
             blob,

@@ -21,9 +21,8 @@ pub mod walk;
 
 pub use activity::Activity;
 pub use export::{
-    Checkout, ExportError, ExportOptions, Exported, Limits as ExportLimits, export,
-    fsck as git_fsck,
+    Checkout, CheckoutLimits, ExportError, ExportOptions, Exported, export, fsck as git_fsck,
 };
 pub use fresh::FreshStore;
-pub use ledger::{EntryKind, Extended, Ledger, LedgerBlob, LedgerEntry, LedgerError};
+pub use ledger::{EntryKind, Extended, Ledger, LedgerBlob, LedgerEntry, LogError};
 pub use usage::{Usage, usage};

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
-use super::walk::{Need, Walk};
+use super::walk::{Dependency, Walk};
 use crate::repo::{Node, RepoError, Repository, Snapshot};
 use walgit_format::chunk::{BlobId, ChunkHash, PAYLOAD_OVERHEAD};
 use walgit_format::{Content, Directory, Entry, Kind};
@@ -39,9 +39,6 @@ pub struct Usage {
 }
 
 /// Measures a repository: reads its directories, but no content.
-///
-/// # Errors
-/// When a directory or the length of a blob cannot be read.
 pub async fn usage(repository: &Repository) -> Result<Usage, RepoError> {
     let mut found = TreeContents::default();
     let mut roots = HashSet::new();
@@ -58,7 +55,7 @@ pub async fn usage(repository: &Repository) -> Result<Usage, RepoError> {
         while let Some(stretch) = walk.next().await {
             for found in stretch {
                 blobs.extend(found.blobs());
-                if let Need::Unreadable(why) = found.need {
+                if let Dependency::Unreadable(why) = found.dependency {
                     return Err(why);
                 }
             }

@@ -66,9 +66,6 @@ pub struct MaintenanceContext {
 impl MaintenanceContext {
     /// Reads the inputs for the network in force, accessed through `store`; heads are
     /// opened with `access`. Blocks.
-    ///
-    /// # Errors
-    /// [`MaintenanceError`].
     pub fn new(
         settings: &Settings,
         loader: Arc<Loader>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::cache::CacheError;
 use crate::leases::{LeaseError, OtherUser};
-use crate::lifecycle::LedgerError;
+use crate::lifecycle::LogError;
 use crate::lifecycle::policy::PolicyError;
 use crate::repo::refs::RefStoreError;
 use walrus_client::StoreError;
@@ -19,9 +19,9 @@ pub enum MaintenanceError {
     /// The names cannot be read.
     #[error(transparent)]
     Refs(#[from] RefStoreError),
-    /// The ledger cannot be read or written.
+    /// The ledger or the journal cannot be read or written.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Log(#[from] LogError),
     /// A retention rule is invalid.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -64,14 +64,6 @@ pub enum MaintenanceError {
     /// Another collector is running.
     #[error("another walgit-fs gc is running; wait until it has finished")]
     Busy,
-    /// The journal cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Journal {
-        /// The file or folder.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: io::Error,
-    },
     /// A fault point stopped the run.
     #[error("stopped: {0}")]
     Stopped(#[from] io::Error),

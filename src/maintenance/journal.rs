@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::MaintenanceError;
+use crate::lifecycle::LogError;
 use walgit_durable::{AppendLog, FileLock, read_regular, write_atomic};
 use walgit_format::chunk::BlobId;
 
@@ -55,19 +56,12 @@ pub(super) struct Journal {
     queried: BTreeMap<String, u64>,
 }
 
-fn failed(path: &Path) -> impl Fn(io::Error) -> MaintenanceError {
-    |source| MaintenanceError::Journal {
-        path: path.into(),
-        source,
-    }
-}
-
 impl Journal {
     /// Opens the journal called `name` in `dir`, which need not exist yet. Only one
     /// collector may have it open, unless it is `read_only` and never written.
     pub(super) fn open(dir: &Path, name: &str, read_only: bool) -> Result<Self, MaintenanceError> {
         let path = dir.join(format!("{name}.jsonl"));
-        let failed = failed(&path);
+        let failed = LogError::at(&path);
         let lock = if read_only {
             None
         } else {
@@ -108,7 +102,7 @@ impl Journal {
         let lines: Vec<Line> = blobs.into_iter().map(line).collect();
         if self.lock.is_some() && !lines.is_empty() {
             let append = || self.log.lock()?.append_all(&lines);
-            append().map_err(failed(self.log.path()))?;
+            append().map_err(LogError::at(self.log.path()))?;
             self.lines += lines.len();
         }
         (self.last).extend(lines.into_iter().map(|line| (line.blob, line)));
@@ -146,8 +140,8 @@ impl Journal {
             return Ok(());
         }
         let json = serde_json::to_vec(&self.queried).map_err(io::Error::from);
-        json.and_then(|json| write_atomic(&self.first_seen_path, &json))
-            .map_err(failed(&self.first_seen_path))
+        let saved = json.and_then(|json| write_atomic(&self.first_seen_path, &json));
+        Ok(saved.map_err(LogError::at(&self.first_seen_path))?)
     }
 
     /// Compacts the journal if it has grown long. If that fails, the old file remains.
@@ -157,7 +151,7 @@ impl Journal {
             return Ok(());
         }
         let replace = || self.log.lock()?.replace(self.last.values());
-        replace().map_err(failed(self.log.path()))
+        Ok(replace().map_err(LogError::at(self.log.path()))?)
     }
 }
 

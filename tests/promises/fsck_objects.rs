@@ -8,7 +8,7 @@ use serde_json::Value;
 use walgit_format::archive::{CommitMark, Target};
 use walgit_format::git::RawCommit;
 use walgit_format::head::GitId;
-use walgit_fs::lifecycle::fsck::{self, Depth, Options, Read, Report};
+use walgit_fs::lifecycle::fsck::{self, FsckOptions, FsckReport, HistoryCheck, ReadScope};
 use walgit_fs::lifecycle::{ExportOptions, export};
 use walgit_fs::repo::RepoError;
 use walrus_client::{BlobStore as _, LocalDir, PutOptions};
@@ -226,7 +226,7 @@ fn replaced_commit_or_tag_is_reported_as_missing() {
             history.segment.refs.push(branch("refs/tags/v1", &outer));
         },
         "incomplete",
-        &["tag ", "does not hold"],
+        &["tag ", "not in the history"],
     );
 }
 
@@ -472,7 +472,7 @@ fn any_history(seed: u64) -> SyntheticHistory {
 async fn look(
     dir: &Path,
     history: SyntheticHistory,
-) -> Option<([Report; 2], bool, Result<(), RepoError>)> {
+) -> Option<([FsckReport; 2], bool, Result<(), RepoError>)> {
     let RepositoryBlob { id, bytes, root } = history.build();
     let store = LocalDir::open(&dir.join("blobs"), 1 << 30).unwrap();
     store.put(id, bytes, &PutOptions::default()).await.unwrap();
@@ -482,14 +482,17 @@ async fn look(
     let check = |history| {
         let repository = &repository;
         async move {
-            let options = Options {
+            let options = FsckOptions {
                 history,
-                ..Options::reading(Read::Everything)
+                ..FsckOptions::reading(ReadScope::Everything)
             };
             fsck::check(repository, &options, &()).await.unwrap()
         }
     };
-    let reports = [check(Depth::Decoded).await, check(Depth::Hashed).await];
+    let reports = [
+        check(HistoryCheck::Decoded).await,
+        check(HistoryCheck::Hashed).await,
+    ];
     let target = dir.join("export");
     let exported = export(&repository, &target, ExportOptions::default(), &|_, _| {}).await;
     let past = async {

@@ -8,18 +8,18 @@ use gix::ObjectId;
 use gix::objs::Kind;
 use rayon::prelude::*;
 
-use super::numbers::Numbers;
+use super::error::ExportError;
+use super::object_table::ObjectTable;
 use super::pack::{PackWriter, Packer, id};
-use super::{ExportError, Exported};
 use crate::repo::archive::Archive;
 use walgit_format::git::{RawCommit, tag_target};
 use walgit_format::head::GitId;
 
 /// Commits that are compressed in one batch.
-const BATCH: usize = 4096;
+const BATCH_SIZE: usize = 4096;
 
 /// Commits and tags that refs may lead to, by ID.
-pub(super) struct Lines<'a> {
+pub(super) struct CommitGraph<'a> {
     commits: HashMap<&'a [u8], &'a RawCommit>,
     tags: HashMap<ObjectId, Bytes>,
     shallow: HashSet<&'a [u8]>,
@@ -27,13 +27,13 @@ pub(super) struct Lines<'a> {
 
 /// Objects that are reachable from the refs.
 #[derive(Default)]
-pub(super) struct Reached {
+pub(super) struct ReachableObjects {
     commits: HashSet<GitId>,
     /// Tags, and the object each peels to.
     tags: HashMap<ObjectId, ObjectId>,
 }
 
-impl Reached {
+impl ReachableObjects {
     /// Returns the object that an annotated tag peels to.
     pub(super) fn peeled(&self, id: &[u8]) -> Option<&ObjectId> {
         self.tags.get(gix::oid::try_from_bytes(id).ok()?)
@@ -45,7 +45,7 @@ impl Reached {
     }
 }
 
-impl<'a> Lines<'a> {
+impl<'a> CommitGraph<'a> {
     /// Indexes all stored commits and tags.
     pub(super) fn new(
         archive: &'a Archive,
@@ -53,11 +53,10 @@ impl<'a> Lines<'a> {
         commits: &'a [RawCommit],
         tags: Vec<Bytes>,
     ) -> Result<Self, ExportError> {
-        let tags = tags.into_iter().map(|raw| {
-            let id = id(hash, Kind::Tag, &raw)?;
-            Ok((id, raw))
-        });
-        Ok(Lines {
+        let tags = tags
+            .into_iter()
+            .map(|raw| Ok((id(hash, Kind::Tag, &raw)?, raw)));
+        Ok(CommitGraph {
             commits: commits.iter().map(|it| (&it.id.0[..], it)).collect(),
             tags: tags.collect::<Result<_, ExportError>>()?,
             shallow: archive.shallow().iter().map(|id| &id.0[..]).collect(),
@@ -70,7 +69,7 @@ impl<'a> Lines<'a> {
         name: &str,
         root: &GitId,
         pack: &PackWriter,
-        reached: &mut Reached,
+        reached: &mut ReachableObjects,
     ) -> Result<(), ExportError> {
         let missing = |from: String, to: &dyn std::fmt::Display| ExportError::Missing {
             from,
@@ -87,10 +86,10 @@ impl<'a> Lines<'a> {
         }
         reached.tags.extend(tags.into_iter().map(|tag| (tag, at)));
         let Some(tip) = self.commits.get(at.as_slice()) else {
-            return match pack.holds(&at) {
-                true => Ok(()),
-                false => Err(missing(from, &at)),
-            };
+            return pack
+                .holds(&at)
+                .then_some(())
+                .ok_or_else(|| missing(from, &at));
         };
         let mut pending: Vec<&RawCommit> = vec![tip];
         while let Some(commit) = pending.pop() {
@@ -109,40 +108,41 @@ impl<'a> Lines<'a> {
     }
 
     /// Writes the reachable objects, with commits in stored order. The stored tree of
-    /// each commit must have the ID that the commit names.
+    /// each commit must have the ID that the commit names. Returns the numbers of new
+    /// commits and tags.
     pub(super) fn write(
         &self,
         archive: &Archive,
         stored: &[RawCommit],
-        reached: &Reached,
-        numbers: &Numbers,
+        reached: &ReachableObjects,
+        objects: &ObjectTable,
         pack: &mut PackWriter,
-        done: &mut Exported,
-    ) -> Result<(), ExportError> {
+    ) -> Result<(u64, u64), ExportError> {
         let wanted: Vec<&RawCommit> = (stored.iter())
             .filter(|commit| reached.holds(&commit.id))
             .collect();
-        let manner = pack.manner();
-        for batch in wanted.chunks(BATCH) {
+        let packing = pack.packing();
+        let (mut commit_count, mut tag_count) = (0, 0);
+        for batch in wanted.chunks(BATCH_SIZE) {
             let packed = batch.par_iter().map_init(
-                || Packer::new(manner),
+                || Packer::new(packing),
                 |packer, commit| {
-                    check(archive, commit, numbers)?;
+                    check(archive, commit, objects)?;
                     packer.pack(Kind::Commit, commit.raw())
                 },
             );
             for commit in packed.collect::<Result<Vec<_>, _>>()? {
-                done.commits += u64::from(pack.add(&commit)?);
+                commit_count += u64::from(pack.add(&commit)?);
             }
         }
         let mut tags: Vec<&ObjectId> = reached.tags.keys().collect();
         tags.sort();
-        let mut packer = Packer::new(manner);
+        let mut packer = Packer::new(packing);
         for tag in tags {
             let packed = packer.pack_as(*tag, Kind::Tag, &self.tags[tag])?;
-            done.tags += u64::from(pack.add(&packed)?);
+            tag_count += u64::from(pack.add(&packed)?);
         }
-        Ok(())
+        Ok((commit_count, tag_count))
     }
 }
 
@@ -151,22 +151,22 @@ impl<'a> Lines<'a> {
 pub(super) fn check(
     archive: &Archive,
     commit: &RawCommit,
-    numbers: &Numbers,
+    objects: &ObjectTable,
 ) -> Result<(), ExportError> {
     let expected = commit.tree();
     let root = archive.root_of(&commit.id.0);
-    let Some(found) = root.and_then(|root| numbers.id(root)) else {
+    let Some(found) = root.and_then(|root| objects.id(root)) else {
         return Err(ExportError::Missing {
             from: format!("commit {}", commit.id),
             to: format!("tree {expected}"),
         });
     };
-    match found == &expected.0[..] {
-        true => Ok(()),
-        false => Err(ExportError::Altered {
-            commit: commit.id.to_string(),
-            expected: expected.to_string(),
-            found: GitId(found.to_vec()).to_string(),
-        }),
+    if found == &expected.0[..] {
+        return Ok(());
     }
+    Err(ExportError::Altered {
+        commit: commit.id.to_string(),
+        expected: expected.to_string(),
+        found: GitId(found.to_vec()).to_string(),
+    })
 }

@@ -12,18 +12,18 @@ pub enum ExportError {
     Repo(#[from] RepoError),
     /// The repository was not published from a git repository.
     #[error(
-        "it was not published from a git repository, so there is none to give back; mount it, or \
-         copy its files out of a mount"
+        "it was not published from a git repository, so it cannot be exported as one; copy its \
+         files out of a mount"
     )]
     NotGit,
     /// The history was not published.
     #[error(
-        "it carries no history to export: it was published with --history none, or by an older \
-         walgit-fs; whoever has the git repository can publish it again with --history all"
+        "it has no history to export: it was published with --history none, or by an older \
+         walgit-fs; publish the git repository again with --history all"
     )]
     NoHistory,
     /// The destination exists and is not an empty folder.
-    #[error("{} is there already and is not an empty folder; choose another", .0.display())]
+    #[error("{} exists and is not an empty folder; choose another", .0.display())]
     Exists(PathBuf),
     /// A file operation failed.
     #[error("{}: {source}", path.display())]
@@ -35,8 +35,8 @@ pub enum ExportError {
     },
     /// A stored tree differs from the one that its commit names.
     #[error(
-        "commit {commit} has the tree {expected}, and what is stored for it makes {found}; the \
-         history is damaged; publish it anew, under a new --name"
+        "commit {commit} names the tree {expected}, but the stored tree is {found}; the history is \
+         damaged: publish the repository under a new --name"
     )]
     Altered {
         /// The commit.
@@ -47,7 +47,7 @@ pub enum ExportError {
         found: String,
     },
     /// An object refers to one that does not exist.
-    #[error("{from} leads to {to}, which the history does not hold; publish it again")]
+    #[error("{from} refers to {to}, which is not in the history; publish the repository again")]
     Missing {
         /// The referring object.
         from: String,
@@ -62,32 +62,25 @@ pub enum ExportError {
         /// The reason.
         why: String,
     },
-    /// A checkout would exceed the file limit.
+    /// A checkout would exceed a limit.
     #[error(
-        "its newest commit has {found} files and directories, more than the {most} that are \
-         checked out; allow more with --max-files, or export it with --bare"
+        "its newest commit has {found} {unit}, and the limit of a checkout is {limit}; raise it \
+         with {option}, or export with --bare"
     )]
-    TooManyFiles {
-        /// Number of files and directories.
+    CheckoutLimit {
+        /// Number found.
         found: u64,
+        /// Files and directories, or bytes.
+        unit: &'static str,
         /// The limit.
-        most: u64,
-    },
-    /// A checkout would exceed the size limit.
-    #[error(
-        "its newest commit has {found} bytes of content, more than the {most} that are checked \
-         out; allow more with --max-size, or export it with --bare"
-    )]
-    TooLarge {
-        /// Bytes of content.
-        found: u64,
-        /// The limit, in bytes.
-        most: u64,
+        limit: u64,
+        /// Command-line option that sets the limit.
+        option: &'static str,
     },
     /// The history has more files than the head declares.
     #[error(
-        "its history has {found} files and directories for a commit of which the repository says \
-         that it has {most}; it was not made by an honest publisher"
+        "its history has {found} files and directories for a commit for which the head declares \
+         {most}; the publisher falsified it"
     )]
     Undeclared {
         /// Number found, without the root.
@@ -98,10 +91,10 @@ pub enum ExportError {
     /// The disk has too little free space.
     #[error(
         "a checkout of {entries} files and directories takes about {needed} bytes, and {} has \
-         {free} free; make room, or export it with --bare",
+         {free} free; free some space, or export with --bare",
         dir.display()
     )]
-    NoRoom {
+    NoSpace {
         /// The folder.
         dir: PathBuf,
         /// Bytes needed.

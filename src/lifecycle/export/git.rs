@@ -9,12 +9,13 @@ use std::process::{Output, Stdio};
 use tokio::process::Command;
 
 /// Result of a checkout.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Checkout {
     /// The files are checked out.
     Done,
     /// A bare repository has no checkout.
+    #[default]
     Bare,
     /// The `git` program is not installed.
     NoGit,
@@ -50,7 +51,7 @@ pub(super) async fn check_out(dir: &Path) -> Checkout {
     let done = git(dir).args(["checkout", "--quiet", "--force"]).output();
     match done.await {
         Ok(done) if done.status.success() => Checkout::Done,
-        Ok(done) => Checkout::Failed(said(&done)),
+        Ok(done) => Checkout::Failed(message(&done)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Checkout::NoGit,
         Err(error) => Checkout::Failed(error.to_string()),
     }
@@ -61,27 +62,24 @@ pub(super) async fn repack(dir: &Path) -> Result<(), String> {
     let flags = ["-a", "-d", "-f", "-q"];
     match git(dir).arg("repack").args(flags).output().await {
         Ok(done) if done.status.success() => Ok(()),
-        Ok(done) => Err(said(&done)),
+        Ok(done) => Err(message(&done)),
         Err(error) => Err(error.to_string()),
     }
 }
 
 /// Runs `git fsck` on everything; returns its complaints.
-///
-/// # Errors
-/// When `git` cannot be run.
 pub async fn fsck(dir: &Path) -> std::io::Result<Option<String>> {
     let flags = ["--full", "--no-progress", "--no-dangling"];
     let done = git(dir).arg("fsck").args(flags).output().await?;
-    Ok((!done.status.success()).then(|| said(&done)))
+    Ok((!done.status.success()).then(|| message(&done)))
 }
 
 /// Returns the output of git on one line.
-fn said(done: &Output) -> String {
+fn message(done: &Output) -> String {
     let text = [&done.stderr[..], &done.stdout[..]].concat();
     let text = String::from_utf8_lossy(&text);
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    let first = lines.next().unwrap_or("it failed without a word").trim();
+    let first = lines.next().unwrap_or("it failed without a message").trim();
     match lines.count() {
         0 => first.to_owned(),
         more => format!("{first} (and {more} more lines)"),

@@ -8,20 +8,27 @@ use std::path::Path;
 use gix::ObjectId;
 use gix::hashtable::HashMap;
 
-use super::pack::Placed;
-
 const MAGIC: &[u8] = b"\xfftOc\0\0\0\x02";
 /// Offsets from here on are stored in a separate table.
-const LARGE: u64 = 1 << 31;
+const MIN_LARGE_OFFSET: u64 = 1 << 31;
+
+/// Location of an object in the pack.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PackedObject {
+    /// Offset from the start of the pack.
+    pub(super) offset: u64,
+    /// CRC of the stored bytes.
+    pub(super) crc: u32,
+}
 
 /// Writes the index of the pack that holds `objects` and has this checksum.
 pub(super) fn write(
     path: &Path,
     hash: gix::hash::Kind,
-    objects: &HashMap<ObjectId, Placed>,
+    objects: &HashMap<ObjectId, PackedObject>,
     checksum: &gix::oid,
 ) -> std::io::Result<()> {
-    let mut sorted: Vec<(&ObjectId, &Placed)> = objects.iter().collect();
+    let mut sorted: Vec<(&ObjectId, &PackedObject)> = objects.iter().collect();
     sorted.sort_unstable_by_key(|(id, _)| *id);
     let file = File::create_new(path)?;
     let mut out = gix::hash::io::Write::new(BufWriter::new(file), hash);
@@ -38,12 +45,11 @@ pub(super) fn write(
     }
     let mut large: Vec<u64> = Vec::new();
     for (_, placed) in &sorted {
-        let word = match placed.offset < LARGE {
-            true => placed.offset,
-            false => {
-                large.push(placed.offset);
-                LARGE | (large.len() as u64 - 1)
-            }
+        let word = if placed.offset < MIN_LARGE_OFFSET {
+            placed.offset
+        } else {
+            large.push(placed.offset);
+            MIN_LARGE_OFFSET | (large.len() as u64 - 1)
         };
         out.write_all(&(word as u32).to_be_bytes())?;
     }
@@ -73,17 +79,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for hash in [gix::hash::Kind::Sha1, gix::hash::Kind::Sha256] {
             let path = dir.path().join(format!("{hash}.idx"));
-            let objects: HashMap<ObjectId, Placed> = (0..1000u64)
+            let objects: HashMap<ObjectId, PackedObject> = (0..1000u64)
                 .map(|n| {
                     let blob = gix::objs::Kind::Blob;
                     let id = gix::objs::compute_hash(hash, blob, &n.to_le_bytes()).unwrap();
                     // Some offsets exceed 31 bits.
                     let offset = 12 + n * (8 << 20);
                     let crc = n as u32;
-                    (id, Placed { offset, crc })
+                    (id, PackedObject { offset, crc })
                 })
                 .collect();
-            assert!(objects.values().any(|placed| placed.offset > LARGE));
+            assert!(
+                objects
+                    .values()
+                    .any(|placed| placed.offset > MIN_LARGE_OFFSET)
+            );
             write(&path, hash, &objects, &hash.null()).unwrap();
             let read = index::File::at(&path, hash).unwrap();
             assert_eq!(read.num_objects(), 1000);

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use gix::bstr::ByteSlice as _;
 
-use super::ExportError;
-use super::commits::Reached;
+use super::commits::ReachableObjects;
+use super::error::ExportError;
+use super::pack::PACK_DIR;
 use crate::repo::archive::Archive;
 use walgit_format::Address;
 use walgit_format::archive::ArchivedRef;
@@ -25,7 +26,7 @@ pub(super) fn check_refs(refs: &[ArchivedRef]) -> Result<Vec<&ArchivedRef>, Expo
     }
     for pair in sorted.windows(2) {
         if pair[0].name == pair[1].name {
-            return Err(refused(&pair[1].name, "it is there twice"));
+            return Err(refused(&pair[1].name, "it occurs twice"));
         }
     }
     // `a` and `a/b` exclude each other; others may sort between them.
@@ -34,7 +35,7 @@ pub(super) fn check_refs(refs: &[ArchivedRef]) -> Result<Vec<&ArchivedRef>, Expo
         let name = &reference.name[..];
         for (at, _) in name.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
             if named(&name[..at]) {
-                return Err(refused(name, "another ref is called as its folder"));
+                return Err(refused(name, "another ref has the name of its folder"));
             }
         }
     }
@@ -77,13 +78,7 @@ pub(super) fn begin(
     bare: bool,
     from: &Address,
 ) -> Result<(), ExportError> {
-    for dir in [
-        super::PACKS,
-        "objects/info",
-        "refs/heads",
-        "refs/tags",
-        "info",
-    ] {
+    for dir in [PACK_DIR, "objects/info", "refs/heads", "refs/tags", "info"] {
         let dir = git.join(dir);
         fs::create_dir_all(&dir).map_err(ExportError::io(&dir))?;
     }
@@ -111,7 +106,7 @@ pub(super) fn refs(
     refs: &[&ArchivedRef],
     head: &str,
     shallow: &[GitId],
-    reached: &Reached,
+    reached: &ReachableObjects,
 ) -> Result<(), ExportError> {
     let mut packed = b"# pack-refs with: peeled fully-peeled sorted \n".to_vec();
     for reference in refs {

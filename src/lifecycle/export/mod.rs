@@ -3,7 +3,7 @@
 //! An archive refers to objects by number instead of git ID, so an export computes all
 //! IDs again: contents first, then trees, each after everything it holds ([`objects`]).
 //! They are appended to one pack ([`pack`], [`index`]); only the ID of each stays in
-//! memory ([`numbers`]). Then the tree of every reachable commit is compared with the ID
+//! memory ([`object_table`]). Then the tree of every reachable commit is compared with the ID
 //! that the commit names ([`commits`]): an ID covers everything below, so this proves
 //! that nothing was lost. Finally refs and `HEAD` are written ([`layout`]).
 //!
@@ -17,7 +17,7 @@ mod git;
 mod index;
 mod layout;
 mod modes;
-mod numbers;
+mod object_table;
 mod objects;
 mod pack;
 mod sizes;
@@ -26,8 +26,8 @@ mod verify;
 pub use error::ExportError;
 pub use git::{Checkout, fsck};
 pub(super) use objects::check_trees;
-pub use sizes::Limits;
-pub(super) use verify::{Rebuilt, check_names, hash_of};
+pub use sizes::CheckoutLimits;
+pub(super) use verify::{RebuiltHistory, check_ref_names, hash_kind, hash_of};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,16 +36,11 @@ use serde::Serialize;
 
 use crate::repo::Repository;
 use crate::repo::archive::Archive;
-use commits::{Lines, Reached};
+use commits::{CommitGraph, ReachableObjects};
 use pack::PackWriter;
 use sizes::Size;
 use walgit_format::archive::ArchivedRef;
-use walgit_format::archive::Segment;
-use walgit_format::head::CommitId;
 use walgit_format::head::GitId;
-
-/// Directory of the packs in a repository.
-const PACKS: &str = "objects/pack";
 
 /// Options of an export.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,11 +52,11 @@ pub struct ExportOptions {
     /// The umask for files and folders; `None` keeps that of the process.
     pub umask: Option<u32>,
     /// Limits of the checkout.
-    pub limits: Limits,
+    pub limits: CheckoutLimits,
 }
 
 /// Summary of an export.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Exported {
     /// Number of commits.
     pub commits: u64,
@@ -86,29 +81,6 @@ pub struct Exported {
     pub not_repacked: Option<String>,
 }
 
-/// Reports the bytes that are done, and the total.
-struct Progress<'a> {
-    tell: &'a (dyn Fn(u64, u64) + Sync),
-    done: u64,
-    total: u64,
-}
-
-impl<'a> Progress<'a> {
-    fn new(archive: &Archive, tell: &'a (dyn Fn(u64, u64) + Sync)) -> Self {
-        let bytes = archive.segments().iter().map(|it| bytes(it));
-        Progress {
-            tell,
-            done: 0,
-            total: bytes.fold(0, u64::saturating_add),
-        }
-    }
-
-    fn more(&mut self, bytes: u64) {
-        self.done += bytes;
-        (self.tell)(self.done, self.total);
-    }
-}
-
 /// Writes the published git repository to `dir`, which must be empty or not exist.
 /// Reports to `progress` the bytes that are done, and the total.
 ///
@@ -123,27 +95,24 @@ pub async fn export(
     options: ExportOptions,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Exported, ExportError> {
-    let tip = tip(repository)?;
+    let tip = verify::tip(repository)?;
     let archive = repository.archive().await?;
     let archive = archive.ok_or(ExportError::NoHistory)?;
     let target = Target::new(dir)?;
-    let git = match options.bare {
-        true => target.path().to_owned(),
-        false => target.path().join(".git"),
-    };
+    let mut git = target.path().to_owned();
+    if !options.bare {
+        git.push(".git");
+    }
     let mut done = Exported {
-        commits: 0,
-        trees: 0,
-        contents: 0,
-        tags: 0,
         refs: archive.refs().len() as u64,
-        bytes: 0,
-        pack_bytes: 0,
-        shallow: false,
-        checkout: Checkout::Bare,
-        not_repacked: None,
+        ..Exported::default()
     };
-    layout::begin(&git, hash(&tip), options.bare, &repository.address())?;
+    layout::begin(
+        &git,
+        verify::hash_kind(&tip),
+        options.bare,
+        &repository.address(),
+    )?;
     let size = write(repository, archive, &tip, &git, &mut done, progress).await?;
     if !options.bare {
         let commit = &repository.head().commits[0];
@@ -156,7 +125,7 @@ pub async fn export(
     }
     if options.repack {
         done.not_repacked = git::repack(&git).await.err();
-        done.pack_bytes = pack::bytes_in(&git.join(PACKS))?;
+        done.pack_bytes = pack::bytes_in(&git.join(pack::PACK_DIR))?;
     }
     if !options.bare {
         done.checkout = git::check_out(target.path()).await;
@@ -168,22 +137,6 @@ pub async fn export(
     Ok(done)
 }
 
-/// Returns the commit to check out.
-fn tip(repository: &Repository) -> Result<GitId, ExportError> {
-    match repository.head().commits.first().map(|commit| &commit.id) {
-        Some(CommitId::Git(id)) if !repository.is_implied() => Ok(id.clone()),
-        _ => Err(ExportError::NotGit),
-    }
-}
-
-/// Returns the hash function of an ID.
-fn hash(id: &GitId) -> gix::hash::Kind {
-    match id.0.len() {
-        32 => gix::hash::Kind::Sha256,
-        _ => gix::hash::Kind::Sha1,
-    }
-}
-
 /// Writes objects and refs into `git`.
 async fn write(
     repository: &Repository,
@@ -193,10 +146,10 @@ async fn write(
     done: &mut Exported,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<TipSize, ExportError> {
-    let hash = hash(tip);
+    let hash = verify::hash_kind(tip);
     let refs = layout::check_refs(archive.refs())?;
     let head = layout::head(&archive, tip)?;
-    let mut pack = PackWriter::create(&git.join(PACKS).join("tmp_pack"), hash)?;
+    let mut pack = PackWriter::create(&git.join(pack::PACK_DIR).join("tmp_pack"), hash)?;
     let unpacked = objects::unpack(&archive, hash, &mut pack, progress).await?;
     (done.trees, done.contents) = (unpacked.trees, unpacked.contents);
     let mut tags = Vec::new();
@@ -208,27 +161,19 @@ async fn write(
     let checked_out = checked_out(&head, &refs, tip);
     let tree = archive.root_of(&checked_out.0);
     let size = TipSize {
-        tree: tree
-            .and_then(|root| unpacked.sizes.of(root))
-            .unwrap_or_default(),
+        tree: (tree.and_then(|root| unpacked.objects.tree_size(root))).unwrap_or_default(),
         declared: checked_out == *tip,
     };
     let stored = repository.git_commits().await?;
-    let lines = Lines::new(&archive, hash, &stored, tags)?;
-    let mut reached = Reached::default();
-    lines.reach("HEAD", tip, &pack, &mut reached)?;
+    let graph = CommitGraph::new(&archive, hash, &stored, tags)?;
+    let mut reached = ReachableObjects::default();
+    graph.reach("HEAD", tip, &pack, &mut reached)?;
     for reference in &refs {
         let name = String::from_utf8_lossy(&reference.name);
-        lines.reach(&name, &reference.id, &pack, &mut reached)?;
+        graph.reach(&name, &reference.id, &pack, &mut reached)?;
     }
-    lines.write(
-        &archive,
-        &stored,
-        &reached,
-        &unpacked.numbers,
-        &mut pack,
-        done,
-    )?;
+    (done.commits, done.tags) =
+        graph.write(&archive, &stored, &reached, &unpacked.objects, &mut pack)?;
     layout::refs(git, &refs, &head, archive.shallow(), &reached)?;
     done.shallow = archive.shallow().iter().any(|it| reached.holds(it));
     done.bytes = pack.bytes();
@@ -250,17 +195,6 @@ fn checked_out(head: &str, refs: &[&ArchivedRef], tip: &GitId) -> GitId {
     found.map_or_else(|| tip.clone(), |found| found.id.clone())
 }
 
-/// Returns the plain bytes of the contents and trees of a segment.
-fn bytes(segment: &Segment) -> u64 {
-    let trees = segment.trees.iter().map(|group| group.chunk);
-    let groups = trees.chain(segment.contents.iter().map(|group| group.chunk));
-    let grouped: u64 = groups
-        .map(|chunk| u64::from(segment.chunks[chunk].raw_len))
-        .sum();
-    let runs = segment.files.iter().map(|run| objects::len(segment, *run));
-    grouped.saturating_add(runs.fold(0, u64::saturating_add))
-}
-
 /// A folder that appears atomically.
 struct Target {
     dir: PathBuf,
@@ -275,22 +209,17 @@ impl Target {
             Err(_) if dir.is_symlink() => return Err(ExportError::Exists(dir.into())),
             Err(_) => dir.to_owned(),
         };
-        match std::fs::read_dir(&dir) {
-            Ok(mut entries) => {
-                if entries.next().is_some() {
-                    return Err(ExportError::Exists(dir));
-                }
-            }
+        match std::fs::read_dir(&dir).map(|mut entries| entries.next().is_none()) {
+            Ok(true) => {}
+            Ok(false) => return Err(ExportError::Exists(dir)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
                 return Err(ExportError::Exists(dir));
             }
             Err(error) => return Err(ExportError::io(&dir)(error)),
         }
-        let parent = match dir.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new(".")).to_owned();
         std::fs::create_dir_all(&parent).map_err(ExportError::io(&parent))?;
         let temporary = tempfile::Builder::new()
             .prefix(".walgit-fs-export-")
@@ -311,11 +240,9 @@ impl Target {
             set.map_err(ExportError::io(self.path()))?;
         }
         let (from, to) = (self.path().to_owned(), self.dir.clone());
-        let placed =
-            tokio::task::spawn_blocking(move || walgit_durable::place_dir(&from, &to)).await;
-        placed
-            .map_err(|_| ExportError::Interrupted)?
-            .map_err(ExportError::io(&self.dir))?;
+        let place = tokio::task::spawn_blocking(move || walgit_durable::place_dir(&from, &to));
+        let placed = place.await.map_err(|_| ExportError::Interrupted)?;
+        placed.map_err(ExportError::io(&self.dir))?;
         // The folder has been renamed, so there is nothing to remove.
         let _ = self.temporary.keep();
         Ok(())

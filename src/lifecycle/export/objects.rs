@@ -12,10 +12,10 @@ use gix::objs::Kind;
 use rayon::prelude::*;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::numbers::Numbers;
-use super::pack::{PackWriter, Packed, Packer};
-use super::sizes::Sizes;
-use super::{ExportError, Progress, pack};
+use super::error::ExportError;
+use super::object_table::ObjectTable;
+use super::pack::{self, PackWriter, Packed, Packer};
+use super::sizes::Size;
 use crate::repo::RepoError;
 use crate::repo::archive::Archive;
 use walgit_format::MalformedNode;
@@ -27,15 +27,42 @@ use walgit_format::chunk::ChunkHash;
 
 /// Groups, or chunked contents, that are fetched, hashed and compressed concurrently;
 /// they determine the memory use.
-const AT_ONCE: usize = 6;
+const CONCURRENCY: usize = 6;
 /// Chunked contents up to this length in bytes are assembled in memory; longer ones are
 /// streamed chunk by chunk.
-const TOGETHER: u64 = 4 << 20;
+const MAX_ASSEMBLED_CONTENT: u64 = 4 << 20;
 /// Bytes of trees in git format that are compressed together.
-const NAMED: usize = 16 << 20;
+const TREE_BATCH_BYTES: usize = 16 << 20;
+
+/// Returns the plain bytes of the contents and trees of an archive.
+pub(super) fn plain_bytes(archive: &Archive) -> u64 {
+    let segment_bytes = |segment: &Arc<Segment>| {
+        let trees = segment.trees.iter().map(|group| group.chunk);
+        let groups = trees.chain(segment.contents.iter().map(|group| group.chunk));
+        let grouped = groups.map(|chunk| u64::from(segment.chunks[chunk].raw_len));
+        let chunked = segment.files.iter().map(|run| len(segment, *run));
+        grouped.chain(chunked).fold(0, u64::saturating_add)
+    };
+    let segments = archive.segments().iter().map(segment_bytes);
+    segments.fold(0, u64::saturating_add)
+}
+
+/// Reports the bytes that are done, and the total.
+struct Progress<'a> {
+    report: &'a (dyn Fn(u64, u64) + Sync),
+    done: u64,
+    total: u64,
+}
+
+impl Progress<'_> {
+    fn advance(&mut self, bytes: u64) {
+        self.done += bytes;
+        (self.report)(self.done, self.total);
+    }
+}
 
 /// An archive that is being written as a pack.
-pub(super) struct Unpacking<'a> {
+struct Unpacking<'a> {
     archive: Arc<Archive>,
     hash: gix::hash::Kind,
     pack: &'a mut PackWriter,
@@ -45,8 +72,7 @@ pub(super) struct Unpacking<'a> {
 
 /// Summary of a converted archive.
 pub(super) struct Unpacked {
-    pub(super) numbers: Numbers,
-    pub(super) sizes: Sizes,
+    pub(super) objects: ObjectTable,
     /// Distinct trees.
     pub(super) trees: u64,
     /// Distinct contents.
@@ -59,19 +85,22 @@ pub(super) async fn unpack(
     archive: &Arc<Archive>,
     hash: gix::hash::Kind,
     pack: &mut PackWriter,
-    tell: &(dyn Fn(u64, u64) + Sync),
+    report: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Unpacked, ExportError> {
     let mut unpacking = Unpacking {
         archive: archive.clone(),
         hash,
         pack,
         done: Unpacked {
-            numbers: Numbers::new(hash.len_in_bytes()),
-            sizes: Sizes::new(archive),
+            objects: ObjectTable::new(hash.len_in_bytes()),
             trees: 0,
             contents: 0,
         },
-        progress: Progress::new(archive, tell),
+        progress: Progress {
+            report,
+            done: 0,
+            total: plain_bytes(archive),
+        },
     };
     for segment in archive.segments() {
         unpacking.segment(segment).await?;
@@ -79,9 +108,9 @@ pub(super) async fn unpack(
     Ok(unpacking.done)
 }
 
-/// A chunked content: assembled, or to be streamed.
-enum Whole {
-    Ready(Packed, u64),
+/// A chunked content.
+enum ChunkedContent {
+    Assembled(Packed, u64),
     Streamed(Run),
 }
 
@@ -89,23 +118,29 @@ impl Unpacking<'_> {
     /// Writes everything in a segment except tags. Segments must come in order: a tree
     /// refers to its own segment or earlier ones.
     async fn segment(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
-        self.done.numbers.begin(segment);
-        self.done.sizes.begin(segment);
-        self.grouped(segment).await?;
-        self.wholes(segment).await?;
+        self.done.objects.begin(segment);
+        self.grouped_contents(segment).await?;
+        self.chunked_contents(segment).await?;
         self.trees(segment).await
     }
 
-    async fn grouped(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
-        let manner = self.pack.manner();
+    fn add_content(&mut self, content: &Packed) -> Result<(), ExportError> {
+        self.done.objects.add_content(content.id.as_slice());
+        self.done.contents += u64::from(self.pack.add(content)?);
+        Ok(())
+    }
+
+    async fn grouped_contents(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
+        let packing = self.pack.packing();
+        let archive = self.archive.clone();
         let groups = (0..segment.contents.len()).map(|at| {
-            let (archive, segment) = (self.archive.clone(), segment.clone());
+            let (archive, segment) = (archive.clone(), segment.clone());
             async move {
                 let group = &segment.contents[at];
                 let raw = archive.chunk(&segment.chunks, group.chunk).await?;
                 let segment = segment.clone();
                 blocking(move || {
-                    let mut packer = Packer::new(manner);
+                    let mut packer = Packer::new(packing);
                     let group = &segment.contents[at];
                     let parts = (0..group.ends.len()).map(|at| {
                         let part = group.part(at).unwrap_or_default();
@@ -116,47 +151,45 @@ impl Unpacking<'_> {
                 .await
             }
         });
-        let mut ready = ahead(groups);
+        let mut ready = run_concurrently(groups);
         while let Some((contents, len)) = ready.try_next().await? {
             for content in &contents {
-                self.done.numbers.content(content.id.as_slice());
-                self.done.contents += u64::from(self.pack.add(content)?);
+                self.add_content(content)?;
             }
-            self.progress.more(len);
+            self.progress.advance(len);
         }
         Ok(())
     }
 
-    async fn wholes(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
-        let (manner, archive) = (self.pack.manner(), self.archive.clone());
+    async fn chunked_contents(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
+        let (packing, archive) = (self.pack.packing(), self.archive.clone());
         let files = (0..segment.files.len()).map(|at| {
             let (archive, segment) = (archive.clone(), segment.clone());
             async move {
                 let run = segment.files[at];
                 let len = len(&segment, run);
-                if len > TOGETHER {
-                    return Ok(Whole::Streamed(run));
+                if len > MAX_ASSEMBLED_CONTENT {
+                    return Ok(ChunkedContent::Streamed(run));
                 }
                 let mut whole = BytesMut::with_capacity(len as usize);
                 for index in run.first..run.first + run.count {
                     whole.extend_from_slice(&archive.chunk(&segment.chunks, index).await?);
                 }
                 blocking(move || {
-                    let packed = Packer::new(manner).pack(Kind::Blob, &whole)?;
-                    Ok(Whole::Ready(packed, len))
+                    let packed = Packer::new(packing).pack(Kind::Blob, &whole)?;
+                    Ok(ChunkedContent::Assembled(packed, len))
                 })
                 .await
             }
         });
-        let mut ready = ahead(files);
+        let mut ready = run_concurrently(files);
         while let Some(whole) = ready.try_next().await? {
             match whole {
-                Whole::Ready(content, len) => {
-                    self.done.numbers.content(content.id.as_slice());
-                    self.done.contents += u64::from(self.pack.add(&content)?);
-                    self.progress.more(len);
+                ChunkedContent::Assembled(content, len) => {
+                    self.add_content(&content)?;
+                    self.progress.advance(len);
                 }
-                Whole::Streamed(run) => self.streamed(segment, run).await?,
+                ChunkedContent::Streamed(run) => self.streamed(segment, run).await?,
             }
         }
         Ok(())
@@ -168,15 +201,15 @@ impl Unpacking<'_> {
             let (archive, segment) = (self.archive.clone(), segment.clone());
             async move { Ok(archive.chunk(&segment.chunks, index).await?) }
         });
-        let mut ready = ahead(chunks);
+        let mut ready = run_concurrently(chunks);
         let path = self.pack.path().to_owned();
         let mut content = self.pack.begin(Kind::Blob, len(segment, run))?;
         while let Some(chunk) = ready.try_next().await? {
             content.write(&chunk).map_err(ExportError::io(&path))?;
-            self.progress.more(chunk.len() as u64);
+            self.progress.advance(chunk.len() as u64);
         }
         let (id, new) = content.finish()?;
-        self.done.numbers.content(id.as_slice());
+        self.done.objects.add_content(id.as_slice());
         self.done.contents += u64::from(new);
         Ok(())
     }
@@ -191,52 +224,47 @@ impl Unpacking<'_> {
                 Ok((trees, segment.chunks[group.chunk].clone()))
             }
         });
-        let mut ready = ahead(groups);
+        let mut ready = run_concurrently(groups);
         let mut number = segment.before;
         while let Some((trees, chunk)) = ready.try_next().await? {
             let (len, chunk) = (u64::from(chunk.raw_len), chunk.hash);
             // In order: a tree contains the IDs of earlier ones.
-            let (mut named, mut bytes) = (Vec::new(), 0);
+            let (mut new, mut bytes) = (Vec::new(), 0);
             for raw in trees.iter() {
                 let tree = decode_tree(&raw).map_err(malformed(chunk))?;
                 let checked = check_tree(&self.archive, segment, self.hash, number, &tree);
                 checked.map_err(malformed(chunk))?;
                 number += 1;
-                let (id, raw) = self.name(&tree).map_err(|why| why.in_chunk(chunk))?;
-                self.done.numbers.tree(id.as_slice());
-                self.done.sizes.tree(&tree)?;
+                let objects = &mut self.done.objects;
+                let raw = raw_tree(&tree, |number| objects.id(number)).map_err(malformed(chunk))?;
+                let id = pack::id(self.hash, Kind::Tree, &raw)?;
+                let size = Size::of_tree(&tree, objects, &self.archive)?;
+                objects.add_tree(id.as_slice(), size);
                 if !self.pack.holds(&id) {
                     bytes += raw.len();
-                    named.push((id, raw));
+                    new.push((id, raw));
                 }
-                if bytes > NAMED {
-                    self.pack_trees(&std::mem::take(&mut named))?;
+                if bytes > TREE_BATCH_BYTES {
+                    self.pack_trees(&std::mem::take(&mut new))?;
                     bytes = 0;
                 }
             }
-            self.pack_trees(&named)?;
-            self.progress.more(len);
+            self.pack_trees(&new)?;
+            self.progress.advance(len);
         }
         Ok(())
     }
 
-    fn pack_trees(&mut self, named: &[(ObjectId, Vec<u8>)]) -> Result<(), ExportError> {
-        let manner = self.pack.manner();
-        let packed = (named.par_iter()).map_init(
-            || Packer::new(manner),
+    fn pack_trees(&mut self, trees: &[(ObjectId, Vec<u8>)]) -> Result<(), ExportError> {
+        let packing = self.pack.packing();
+        let packed = (trees.par_iter()).map_init(
+            || Packer::new(packing),
             |packer, (id, raw)| packer.pack_as(*id, Kind::Tree, raw),
         );
         for tree in packed.collect::<Result<Vec<_>, _>>()? {
             self.done.trees += u64::from(self.pack.add(&tree)?);
         }
         Ok(())
-    }
-
-    /// Returns a tree in git format, and its ID.
-    fn name(&self, tree: &[StoredEntry]) -> Result<(ObjectId, Vec<u8>), Unnamed> {
-        let raw = raw_tree(tree, |number| self.done.numbers.id(number))?;
-        let id = pack::id(self.hash, Kind::Tree, &raw)?;
-        Ok((id, raw))
     }
 }
 
@@ -250,9 +278,10 @@ async fn tree_group(
     let chunk = segment.chunks[group.chunk].hash;
     blocking(move || {
         let trees = decode_group(&raw).map_err(malformed(chunk))?;
-        match trees.len() as u64 == group.count {
-            true => Ok(trees),
-            false => Err(malformed(chunk)(MalformedNode::Sum("trees of a group"))),
+        if trees.len() as u64 == group.count {
+            Ok(trees)
+        } else {
+            Err(malformed(chunk)(MalformedNode::Sum("trees of a group")))
         }
     })
     .await
@@ -276,10 +305,8 @@ fn check_tree(
         Target::Number(below) if entry.is_tree() => *below < number && archive.holds_tree(*below),
         Target::Number(below) => *below < end && archive.holds_content(*below),
     };
-    match tree.iter().all(fits) {
-        true => Ok(()),
-        false => Err(MalformedNode::Sum("entries that are not stored")),
-    }
+    let missing = MalformedNode::Sum("entries that are not stored");
+    tree.iter().all(fits).then_some(()).ok_or(missing)
 }
 
 /// Decodes all trees of a segment, and reports for each group, in order, whether its
@@ -288,7 +315,7 @@ pub(in crate::lifecycle) async fn check_trees(
     archive: &Arc<Archive>,
     segment: &Arc<Segment>,
     hash: gix::hash::Kind,
-    mut tell: impl FnMut(Group, Result<(), ExportError>),
+    mut report: impl FnMut(Group, Result<(), ExportError>),
 ) {
     let mut first = segment.before;
     let groups = (0..segment.trees.len()).map(|at| {
@@ -310,41 +337,14 @@ pub(in crate::lifecycle) async fn check_trees(
             .await
         }
     });
-    let mut checked = std::pin::pin!(ahead(groups).enumerate());
+    let mut checked = std::pin::pin!(run_concurrently(groups).enumerate());
     while let Some((at, checked)) = checked.next().await {
-        tell(segment.trees[at], checked);
-    }
-}
-
-/// The reason why a tree has no ID.
-enum Unnamed {
-    Malformed(MalformedNode),
-    Other(ExportError),
-}
-
-impl From<MalformedNode> for Unnamed {
-    fn from(why: MalformedNode) -> Self {
-        Unnamed::Malformed(why)
-    }
-}
-
-impl From<ExportError> for Unnamed {
-    fn from(error: ExportError) -> Self {
-        Unnamed::Other(error)
-    }
-}
-
-impl Unnamed {
-    fn in_chunk(self, chunk: ChunkHash) -> ExportError {
-        match self {
-            Unnamed::Malformed(why) => malformed(chunk)(why),
-            Unnamed::Other(error) => error,
-        }
+        report(segment.trees[at], checked);
     }
 }
 
 /// Returns the length of a chunked content in bytes.
-pub(super) fn len(segment: &Segment, run: Run) -> u64 {
+fn len(segment: &Segment, run: Run) -> u64 {
     let chunks = &segment.chunks[run.first..run.first + run.count];
     chunks.iter().map(|chunk| u64::from(chunk.raw_len)).sum()
 }
@@ -372,7 +372,7 @@ fn malformed(hash: ChunkHash) -> impl FnOnce(MalformedNode) -> ExportError {
 
 /// Runs these tasks on all cores, ahead of the consumer, which receives the results in
 /// order.
-fn ahead<'a, T, F>(
+fn run_concurrently<'a, T, F>(
     work: impl Iterator<Item = F> + Send + 'a,
 ) -> BoxStream<'a, Result<T, ExportError>>
 where
@@ -384,7 +384,9 @@ where
         async move { task.await.map_err(|_| ExportError::Interrupted)? }
     });
     // Boxed, because the compiler cannot prove that the type of the closure is `Send`.
-    futures_util::stream::iter(begun).buffered(AT_ONCE).boxed()
+    futures_util::stream::iter(begun)
+        .buffered(CONCURRENCY)
+        .boxed()
 }
 
 async fn blocking<T: Send + 'static>(

@@ -15,29 +15,23 @@ use gix::hash::Hasher;
 use gix::hashtable::HashMap;
 use gix::objs::Kind;
 use gix::odb::pack::data::{self, Version, entry::Header};
-use gix::zlib::Compression;
 use gix::zlib::stream::deflate;
+use gix::zlib::{Compression, Status};
 
-use super::ExportError;
-use super::index;
+use super::error::ExportError;
+use super::index::{self, PackedObject};
+
+/// Directory of the packs in a repository.
+pub(super) const PACK_DIR: &str = "objects/pack";
 
 /// Block size in bytes for hashing a file.
-const BLOCK: usize = 1 << 20;
+const BLOCK_SIZE: usize = 1 << 20;
 
 /// Compression level. Level 1 of this library produces a third more output than level 3,
 /// which takes a tenth longer; the further savings of level 6 are small compared with
 /// those of deltas.
 fn level() -> Compression {
     Compression::new(3).unwrap_or_default()
-}
-
-/// Location of an object in the pack.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Placed {
-    /// Offset from the start of the pack.
-    pub(super) offset: u64,
-    /// CRC of the stored bytes.
-    pub(super) crc: u32,
 }
 
 /// An object that is ready to be written.
@@ -49,12 +43,12 @@ pub(super) struct Packed {
     deflated: Vec<u8>,
 }
 
-/// How the objects of a pack are made: see [`Packer::new`].
+/// How the objects of a pack are made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manner {
+pub(super) struct Packing {
     hash: gix::hash::Kind,
-    /// Whether objects are written.
-    written: bool,
+    /// Whether objects are written, not only hashed.
+    is_written: bool,
 }
 
 /// Hashes objects, and compresses those that are written.
@@ -64,10 +58,10 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    pub(super) fn new(manner: Manner) -> Self {
+    pub(super) fn new(packing: Packing) -> Self {
         Packer {
-            hash: manner.hash,
-            deflate: (manner.written).then(|| deflate::Compress::new(level())),
+            hash: packing.hash,
+            deflate: packing.is_written.then(|| deflate::Compress::new(level())),
         }
     }
 
@@ -84,37 +78,25 @@ impl Packer {
         kind: Kind,
         bytes: &[u8],
     ) -> Result<Packed, ExportError> {
-        let failed = |why: &dyn std::fmt::Display| ExportError::object(format!("{kind} {id}"), why);
-        let mut packed = Packed {
+        let mut deflated = Vec::new();
+        if let Some(deflate) = &mut self.deflate {
+            let failed = |why| ExportError::object(format!("{kind} {id}"), why);
+            // Incompressible bytes take a little more space.
+            deflated.resize(bytes.len() + bytes.len() / 8 + 64, 0);
+            deflate.reset();
+            let status = deflate.compress(bytes, &mut deflated, deflate::FlushCompress::Finish);
+            match status.map_err(|why| failed(why.to_string()))? {
+                Status::StreamEnd => deflated.truncate(deflate.total_out() as usize),
+                _ => return Err(failed("it cannot be compressed".into())),
+            }
+            deflated.shrink_to_fit();
+        }
+        Ok(Packed {
             id,
             kind,
             len: bytes.len() as u64,
-            deflated: Vec::new(),
-        };
-        let Some(deflate) = &mut self.deflate else {
-            return Ok(packed);
-        };
-        let deflated = &mut packed.deflated;
-        deflated.reserve(bytes.len() / 2 + 64);
-        deflate.reset();
-        loop {
-            let (read, start) = (deflate.total_in(), deflated.len());
-            let written = deflate.total_out();
-            deflated.resize(start + bytes.len() / 2 + 64, 0);
-            let rest = &bytes[read as usize..];
-            let status = deflate
-                .compress(rest, &mut deflated[start..], deflate::FlushCompress::Finish)
-                .map_err(|why| failed(&why))?;
-            let more = (deflate.total_out() - written) as usize;
-            deflated.truncate(start + more);
-            match status {
-                gix::zlib::Status::StreamEnd => return Ok(packed),
-                _ if more == 0 && deflate.total_in() == read => {
-                    return Err(failed(&"it cannot be compressed"));
-                }
-                _ => {}
-            }
-        }
+            deflated,
+        })
     }
 }
 
@@ -147,7 +129,7 @@ pub(super) struct PackWriter {
     hash: gix::hash::Kind,
     /// Bytes written.
     len: u64,
-    objects: HashMap<ObjectId, Placed>,
+    objects: HashMap<ObjectId, PackedObject>,
     /// Plain bytes of the objects.
     bytes: u64,
 }
@@ -163,7 +145,7 @@ impl PackWriter {
             .map_err(ExportError::io(path))?;
         let mut pack = PackWriter {
             path: path.into(),
-            file: Some(BufWriter::with_capacity(BLOCK, file)),
+            file: Some(BufWriter::with_capacity(BLOCK_SIZE, file)),
             ..PackWriter::of_ids(hash)
         };
         // The object count is filled in at the end.
@@ -184,10 +166,10 @@ impl PackWriter {
     }
 
     /// Returns how objects for this pack are made.
-    pub(super) fn manner(&self) -> Manner {
-        Manner {
+    pub(super) fn packing(&self) -> Packing {
+        Packing {
             hash: self.hash,
-            written: self.file.is_some(),
+            is_written: self.file.is_some(),
         }
     }
 
@@ -227,7 +209,7 @@ impl PackWriter {
         self.write(&header)?;
         self.write(&object.deflated)?;
         let crc = crc.finalize();
-        self.objects.insert(object.id, Placed { offset, crc });
+        self.objects.insert(object.id, PackedObject { offset, crc });
         self.bytes += object.len;
         Ok(true)
     }
@@ -251,6 +233,18 @@ impl PackWriter {
         })
     }
 
+    /// Truncates the pack at `offset`.
+    fn truncate(&mut self, offset: u64) -> std::io::Result<()> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        file.flush()?;
+        file.get_mut().set_len(offset)?;
+        file.seek(SeekFrom::Start(offset))?;
+        self.len = offset;
+        Ok(())
+    }
+
     /// Completes the pack and writes its index beside it, both under the names that git
     /// uses; returns the length of the pack in bytes.
     pub(super) fn finish(mut self) -> Result<u64, ExportError> {
@@ -261,15 +255,15 @@ impl PackWriter {
         };
         file.flush().map_err(failed(&self.path))?;
         let file = file.get_mut();
-        let trailer = (|| {
+        let hash = self.hash;
+        let mut seal = || {
             file.seek(SeekFrom::Start(0))?;
             file.write_all(&data::header::encode(Version::V2, count))?;
-            let hash = self.hash;
             let checksum = checksum(file, hash)?;
             file.write_all(checksum.as_slice())?;
             Ok(checksum)
-        })();
-        let checksum = trailer.map_err(failed(&self.path))?;
+        };
+        let checksum = seal().map_err(failed(&self.path))?;
         let name = |extension| {
             let name = format!("pack-{}.{extension}", checksum.to_hex());
             self.path.with_file_name(name)
@@ -287,7 +281,7 @@ impl PackWriter {
 fn checksum(file: &mut File, hash: gix::hash::Kind) -> std::io::Result<ObjectId> {
     file.seek(SeekFrom::Start(0))?;
     let mut hasher = gix::hash::hasher(hash);
-    let mut block = vec![0; BLOCK];
+    let mut block = vec![0; BLOCK_SIZE];
     loop {
         match file.read(&mut block)? {
             0 => break,
@@ -363,27 +357,14 @@ impl Streamed<'_> {
         let id = self.hasher.try_finalize();
         let id = id.map_err(|why| ExportError::object(format!("a large {}", self.kind), why))?;
         if pack.holds(&id) {
-            pack.cut(self.offset).map_err(ExportError::io(&pack.path))?;
+            pack.truncate(self.offset)
+                .map_err(ExportError::io(&pack.path))?;
             return Ok((id, false));
         }
         let (offset, crc) = (self.offset, crc.finalize());
-        pack.objects.insert(id, Placed { offset, crc });
+        pack.objects.insert(id, PackedObject { offset, crc });
         pack.bytes += self.len;
         Ok((id, true))
-    }
-}
-
-impl PackWriter {
-    /// Truncates the pack at `offset`.
-    fn cut(&mut self, offset: u64) -> std::io::Result<()> {
-        let Some(file) = &mut self.file else {
-            return Ok(());
-        };
-        file.flush()?;
-        file.get_mut().set_len(offset)?;
-        file.seek(SeekFrom::Start(offset))?;
-        self.len = offset;
-        Ok(())
     }
 }
 
@@ -414,10 +395,10 @@ mod tests {
             let hash = if sha256 { gix::hash::Kind::Sha256 } else { gix::hash::Kind::Sha1 };
             let dir = tempfile::tempdir().unwrap();
             let mut pack = PackWriter::create(&dir.path().join("tmp"), hash).unwrap();
-            let mut packer = Packer::new(pack.manner());
+            let mut packer = Packer::new(pack.packing());
             // A pack without a file has the same IDs.
             let mut ids = PackWriter::of_ids(hash);
-            let mut hasher = Packer::new(ids.manner());
+            let mut hasher = Packer::new(ids.packing());
             let mut wanted = std::collections::BTreeMap::new();
             for (kind, bytes, streamed) in &objects {
                 let (id, new) = if *streamed {

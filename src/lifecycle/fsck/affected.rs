@@ -5,12 +5,13 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::fault::{FaultKind, Faults};
-use crate::lifecycle::walk::{Found, Need, Place, Role, Walk, with_bases};
+use super::stored_end;
+use crate::lifecycle::walk::{ChunkRole, Dependency, ItemPath, Walk, WalkItem, with_bases};
 use crate::repo::Repository;
-use walgit_format::chunk::{ChunkRef, private_len};
+use walgit_format::chunk::ChunkRef;
 
 /// Maximum number of affected items to name.
-pub const MOST_TOLD: usize = 1000;
+pub const MAX_REPORTED: usize = 1000;
 
 /// Something that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,76 +23,69 @@ pub struct Affected {
     pub why: String,
 }
 
-/// Names everything that depends on something faulty: at most [`MOST_TOLD`] items, with
+/// Names everything that depends on something faulty: at most [`MAX_REPORTED`] items, with
 /// the total count.
 pub(super) async fn affected(repository: &Repository, faults: &Faults) -> (Vec<Affected>, u64) {
-    let private = repository.key().is_some();
-    let (mut told, mut count) = (Vec::new(), 0);
-    let mut last: Option<Arc<Place>> = None;
+    let (mut reported, mut count) = (Vec::new(), 0);
+    let mut last: Option<Arc<ItemPath>> = None;
     let mut walk = Walk::of(repository);
     while let Some(stretch) = walk.next().await {
         for found in stretch {
             // One entry per file: its first faulty chunk.
-            let again = last
-                .as_ref()
-                .is_some_and(|it| Arc::ptr_eq(it, &found.place));
-            let Some(why) = (!again).then(|| why(&found, faults, private)).flatten() else {
+            let is_same = last.as_ref().is_some_and(|it| Arc::ptr_eq(it, &found.path));
+            let Some(why) = (!is_same)
+                .then(|| why(&found, faults, repository))
+                .flatten()
+            else {
                 continue;
             };
             count += 1;
-            if told.len() < MOST_TOLD {
-                told.push(Affected {
-                    what: found.place.to_string(),
+            if reported.len() < MAX_REPORTED {
+                reported.push(Affected {
+                    what: found.path.to_string(),
                     why,
                 });
             }
-            last = Some(found.place);
+            last = Some(found.path);
         }
     }
-    (told, count)
+    (reported, count)
 }
 
-fn why(found: &Found, faults: &Faults, private: bool) -> Option<String> {
-    match &found.need {
-        Need::Unreadable(why) => Some(format!("it and all below it cannot be read: {why}")),
-        Need::Whole(whole) => {
+fn why(found: &WalkItem, faults: &Faults, repository: &Repository) -> Option<String> {
+    match &found.dependency {
+        Dependency::Unreadable(why) => {
+            Some(format!("it and everything below it cannot be read: {why}"))
+        }
+        Dependency::Whole(whole) => {
             let kind = faults.of_whole(whole)?;
-            Some(format!("blob {} is {}", whole.blob, kind.word()))
+            Some(format!("blob {} is {}", whole.blob, kind.describe()))
         }
-        Need::Opened(blob) => {
+        Dependency::Opened(blob) => {
             let kind = faults.of_blob(blob)?;
-            Some(format!("blob {blob} is {}", kind.word()))
+            Some(format!("blob {blob} is {}", kind.describe()))
         }
-        Need::Perhaps(_) => None,
-        Need::Chunk(chunk, role) => {
+        Dependency::Perhaps(_) => None,
+        Dependency::Chunk(chunk, role) => {
             // Bases of the chunk come first.
             with_bases(chunk, *role).find_map(|(it, as_what)| {
-                let kind = faults.of_chunk(it, stored_end(it, private))?;
+                let kind = faults.of_chunk(it, stored_end(repository, it))?;
                 Some(of_chunk(it, as_what, kind))
             })
         }
     }
 }
 
-fn of_chunk(chunk: &ChunkRef, role: Role, kind: FaultKind) -> String {
+fn of_chunk(chunk: &ChunkRef, role: ChunkRole, kind: FaultKind) -> String {
     let what = match role {
-        Role::Base => "what it is decoded with",
-        Role::Directory => "its list of entries",
-        Role::List => "the list of its chunks",
-        Role::Content | Role::Attachment | Role::Objects => "some of it",
+        ChunkRole::Base => "a chunk that it is decoded with",
+        ChunkRole::Directory => "its list of entries",
+        ChunkRole::List => "the list of its chunks",
+        ChunkRole::Content | ChunkRole::Attachment | ChunkRole::Objects => "some of it",
     };
-    let kind = kind.word();
+    let kind = kind.describe();
     format!(
         "{what} is {kind} (chunk {} in blob {})",
         chunk.hash, chunk.location.blob
     )
-}
-
-/// Returns the end of a chunk in its blob as stored.
-fn stored_end(chunk: &ChunkRef, private: bool) -> u64 {
-    let end = chunk.range().end();
-    match private {
-        true => private_len(end).unwrap_or(u64::MAX),
-        false => end,
-    }
 }

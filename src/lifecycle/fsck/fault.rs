@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::MOST_TOLD;
+use super::MAX_REPORTED;
 use crate::cache::CacheError;
-use crate::lifecycle::walk::{Place, Role, fingerprint};
+use crate::lifecycle::walk::{ChunkRole, ItemPath, fingerprint};
 use crate::repo::RepoError;
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob};
 use walrus_client::StoreError;
@@ -48,6 +48,12 @@ impl FaultKind {
         }
     }
 
+    /// Returns the fault that an error implies for the repository; the error itself if it
+    /// implies none.
+    pub(super) fn from_error(error: &RepoError) -> Result<Self, RepoError> {
+        FaultKind::of(error).ok_or_else(|| error.clone())
+    }
+
     /// Like [`FaultKind::of`], for an error of a store.
     pub fn of_store(error: &StoreError) -> Option<Self> {
         match error {
@@ -62,26 +68,26 @@ impl FaultKind {
     pub fn remedy(self) -> &'static str {
         match self {
             FaultKind::Missing | FaultKind::Short => {
-                "publish it again with --fresh, which stores everything again"
+                "publish again with --fresh, which uploads everything"
             }
             FaultKind::Wrong => {
-                "ask another aggregator (--aggregator URL); if it gives the same, publish it again \
-                 with --fresh"
+                "use another aggregator (--aggregator URL); if it returns the same bytes, publish \
+                 again with --fresh"
             }
             FaultKind::Malformed => {
-                "update walgit-fs; if that does not help, publish it again with --fresh"
+                "update walgit-fs; if that does not help, publish again with --fresh"
             }
             FaultKind::Incomplete | FaultKind::Altered => {
-                "publish it again with --fresh, from a repository in which `git fsck` finds nothing"
+                "publish again with --fresh, from a repository in which `git fsck` finds no error"
             }
         }
     }
 
-    /// Returns the kind as a word.
-    pub fn word(self) -> &'static str {
+    /// Describes the kind.
+    pub fn describe(self) -> &'static str {
         match self {
             FaultKind::Missing => "missing",
-            FaultKind::Short => "cut short",
+            FaultKind::Short => "truncated",
             FaultKind::Wrong => "wrong",
             FaultKind::Malformed => "malformed",
             FaultKind::Incomplete => "incomplete",
@@ -107,7 +113,7 @@ pub struct Fault {
 #[derive(Clone, Debug)]
 struct BadChunk {
     chunk: ChunkRef,
-    role: Role,
+    role: ChunkRole,
     kind: FaultKind,
     why: String,
 }
@@ -119,8 +125,8 @@ pub(super) struct Faults {
     blobs: BTreeMap<BlobId, (FaultKind, Option<u64>)>,
     chunks: HashMap<[u8; 16], BadChunk>,
     wholes: HashMap<ChunkHash, (BlobId, FaultKind, String)>,
-    nodes: Vec<(Arc<Place>, FaultKind, String)>,
-    /// Git objects, refs and files, at most [`MOST_TOLD`], and their total count.
+    nodes: Vec<(Arc<ItemPath>, FaultKind, String)>,
+    /// Git objects, refs and files, at most [`MAX_REPORTED`], and their total count.
     objects: Vec<(String, FaultKind, String)>,
     object_count: usize,
 }
@@ -139,7 +145,7 @@ impl Faults {
     /// Records a fault of a git object, or of a reference to one.
     pub(super) fn object(&mut self, what: impl Display, kind: FaultKind, why: impl Display) {
         self.object_count += 1;
-        if self.objects.len() < MOST_TOLD {
+        if self.objects.len() < MAX_REPORTED {
             (self.objects).push((what.to_string(), kind, why.to_string()));
         }
     }
@@ -153,7 +159,13 @@ impl Faults {
         matches!(self.blobs.get(blob), Some((FaultKind::Missing, _)))
     }
 
-    pub(super) fn chunk(&mut self, chunk: &ChunkRef, role: Role, kind: FaultKind, why: String) {
+    pub(super) fn chunk(
+        &mut self,
+        chunk: &ChunkRef,
+        role: ChunkRole,
+        kind: FaultKind,
+        why: String,
+    ) {
         let bad = BadChunk {
             chunk: chunk.clone(),
             role,
@@ -164,17 +176,15 @@ impl Faults {
     }
 
     pub(super) fn whole(&mut self, whole: &WholeBlob, kind: FaultKind, why: &RepoError) {
-        match kind {
-            FaultKind::Missing => self.blob(whole.blob, kind, None),
-            _ => {
-                let told = (whole.blob, kind, why.to_string());
-                self.wholes.insert(whole.name(), told);
-            }
+        if kind == FaultKind::Missing {
+            return self.blob(whole.blob, kind, None);
         }
+        let fault = (whole.blob, kind, why.to_string());
+        self.wholes.insert(whole.name(), fault);
     }
 
-    pub(super) fn node(&mut self, place: &Arc<Place>, kind: FaultKind, why: &RepoError) {
-        self.nodes.push((place.clone(), kind, why.to_string()));
+    pub(super) fn node(&mut self, path: &Arc<ItemPath>, kind: FaultKind, why: &RepoError) {
+        self.nodes.push((path.clone(), kind, why.to_string()));
     }
 
     /// Returns the fault of a chunk itself, if any. `stored_end` is the end of the chunk
@@ -200,7 +210,7 @@ impl Faults {
     }
 
     /// Returns all faults, sorted: blobs, then chunks, then nodes, then git objects.
-    pub(super) fn told(self) -> Vec<Fault> {
+    pub(super) fn into_report(self) -> Vec<Fault> {
         let fault = |kind: FaultKind, what: String, why: String| Fault {
             kind,
             what,
@@ -208,27 +218,27 @@ impl Faults {
             remedy: kind.remedy(),
         };
         // Missing data is reported with its blob.
-        let told = |bad: &BadChunk| {
+        let is_reported = |bad: &BadChunk| {
             let is_lost = matches!(bad.kind, FaultKind::Missing | FaultKind::Short);
             !(is_lost && self.blobs.contains_key(&bad.chunk.location.blob))
         };
-        let mut chunks: Vec<BadChunk> = self.chunks.into_values().filter(told).collect();
+        let mut chunks: Vec<BadChunk> = self.chunks.into_values().filter(is_reported).collect();
         let blobs = self.blobs.into_iter().map(|(blob, (kind, len))| {
             let why = match len {
                 None => "it is not stored".into(),
-                Some(len) => format!("it has {len} bytes, and more are needed"),
+                Some(len) => format!("it has only {len} bytes"),
             };
             fault(kind, format!("blob {blob}"), why)
         });
         chunks.sort_unstable_by_key(|bad| (bad.chunk.location.blob, bad.chunk.location.offset));
         let chunks = chunks.into_iter().map(|bad| {
             let role = match bad.role {
-                Role::Directory => "directory",
-                Role::List => "chunk list",
-                Role::Content => "content",
-                Role::Base => "base (a dictionary, or what others are patches against)",
-                Role::Attachment => "attachment",
-                Role::Objects => "git objects",
+                ChunkRole::Directory => "directory",
+                ChunkRole::List => "chunk list",
+                ChunkRole::Content => "content",
+                ChunkRole::Base => "dictionary or base",
+                ChunkRole::Attachment => "attachment",
+                ChunkRole::Objects => "git objects",
             };
             let at = bad.chunk.location;
             let what = format!(
@@ -242,11 +252,11 @@ impl Faults {
         let wholes =
             (wholes.into_iter()).map(|(blob, kind, why)| fault(kind, format!("blob {blob}"), why));
         let nodes =
-            (self.nodes.into_iter()).map(|(place, kind, why)| fault(kind, place.to_string(), why));
-        let untold = self.object_count - self.objects.len();
-        let more = (untold > 0).then(|| {
-            let what = format!("{untold} more objects of the history");
-            fault(FaultKind::Altered, what, "as those before".into())
+            (self.nodes.into_iter()).map(|(path, kind, why)| fault(kind, path.to_string(), why));
+        let omitted = self.object_count - self.objects.len();
+        let more = (omitted > 0).then(|| {
+            let what = format!("{omitted} more objects of the history");
+            fault(FaultKind::Altered, what, "as the objects above".into())
         });
         let objects = (self.objects.into_iter()).map(|(what, kind, why)| fault(kind, what, why));
         let stored = blobs.chain(chunks).chain(wholes).chain(nodes);

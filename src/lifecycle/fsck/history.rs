@@ -17,21 +17,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use super::fault::FaultKind;
-use super::{Check, Depth, shown};
-use crate::lifecycle::export::{ExportError, Rebuilt, check_names, check_trees, hash_of};
-use crate::lifecycle::walk::Role;
+use super::shown::{self, ExpectedTrees};
+use super::{Checker, HistoryCheck};
+use crate::lifecycle::export::{
+    ExportError, RebuiltHistory, check_ref_names, check_trees, hash_of,
+};
+use crate::lifecycle::walk::ChunkRole;
 use crate::offload::Interrupted;
-use crate::repo::RepoError;
 use crate::repo::archive::Archive;
+use crate::repo::{RepoError, Repository};
 use walgit_format::MalformedNode;
-use walgit_format::archive::Segment;
 use walgit_format::chunk::ChunkRef;
 use walgit_format::git::{RawCommit, tag_kind, tag_target};
 use walgit_format::head::{AttachmentKind, CommitId, GitId};
 
 /// Summary of a checked history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Objects {
+pub struct HistorySummary {
     /// Number of commits.
     pub commits: u64,
     /// Number of stored trees, including duplicates.
@@ -45,49 +47,47 @@ pub struct Objects {
 }
 
 /// The objects that commits and refs are checked against.
-struct Known<'a> {
+struct HistoryIndex<'a> {
     archive: &'a Archive,
     /// The history, if it was built.
-    rebuilt: Option<&'a Rebuilt>,
+    rebuilt: Option<&'a RebuiltHistory>,
     /// Commits whose parents are omitted.
     shallow: HashSet<&'a GitId>,
     /// Whether every commit can be found by its ID.
     is_indexed: bool,
 }
 
-impl Check<'_> {
+impl Checker<'_> {
     /// Checks the history to the requested depth.
     pub(super) async fn history(&mut self) -> Result<(), RepoError> {
-        if self.options.history == Depth::Stored {
+        if self.options.history == HistoryCheck::Stored {
             return Ok(());
         }
         let archive = match self.repository.archive().await {
             Ok(Some(archive)) => archive,
             Ok(None) => return self.tips().await,
             // Reported by the walk.
-            Err(why) => return FaultKind::of(&why).map(|_| ()).ok_or(why),
+            Err(why) => return FaultKind::from_error(&why).map(drop),
         };
         let hash = match hash_of(self.repository) {
             Ok(hash) => hash,
             Err(why) => return self.failed("its history", why),
         };
+        let mut rebuilt = None;
+        if self.options.history == HistoryCheck::Hashed {
+            rebuilt = self.rebuild(&archive, hash).await?;
+        } else {
+            self.trees(&archive, hash).await?;
+        }
         let segments = archive.segments().iter();
-        let mut objects = Objects {
+        self.report.objects = Some(HistorySummary {
+            commits: 0,
             trees: segments.clone().map(|it| it.tree_count()).sum(),
             contents: segments.map(|it| it.count() - it.tree_count()).sum(),
-            ..Objects::default()
-        };
-        let rebuilt = match self.options.history {
-            Depth::Hashed => self.rebuild(&archive, hash).await?,
-            _ => {
-                self.trees(&archive, hash).await?;
-                None
-            }
-        };
-        objects.tags = self.tags(&archive).await?;
-        objects.hashed = rebuilt.is_some();
-        self.report.objects = Some(objects);
-        let known = Known {
+            tags: self.tags(&archive).await?,
+            hashed: rebuilt.is_some(),
+        });
+        let known = HistoryIndex {
             archive: &archive,
             rebuilt: rebuilt.as_ref(),
             shallow: archive.shallow().iter().collect(),
@@ -95,14 +95,12 @@ impl Check<'_> {
         };
         self.commits(Some(&known)).await?;
         self.refs(&known).await?;
-        match &rebuilt {
-            // Otherwise it is derived from the history.
-            Some(rebuilt) if !self.repository.is_implied() => {
-                let objects = shown::Expected::Archived(&archive, rebuilt);
-                self.shown(&objects, &HashMap::new()).await
-            }
-            _ => Ok(()),
-        }
+        // The trees of an implied head are derived from the history.
+        let Some(rebuilt) = rebuilt.as_ref().filter(|_| !self.repository.is_implied()) else {
+            return Ok(());
+        };
+        let expected = ExpectedTrees::Archived(&archive, rebuilt);
+        self.shown(&expected, &HashMap::new()).await
     }
 
     /// Checks the commits of the shown trees if there is no history.
@@ -111,19 +109,19 @@ impl Check<'_> {
         if commit_chunks(repository).next().is_none() {
             return Ok(());
         }
-        let mut objects = Objects::default();
+        let mut objects = HistorySummary::default();
         let before = self.faults.count();
         self.report.objects = Some(objects);
         let trees = self.commits(None).await?;
         objects.commits = trees.len() as u64;
-        if self.options.history == Depth::Hashed && self.faults.count() == before {
+        if self.options.history == HistoryCheck::Hashed && self.faults.count() == before {
             match shown::listed(repository).await {
                 Ok(None) => {}
                 Ok(Some(listed)) => {
                     self.shown(&listed, &trees).await?;
                     objects.hashed = true;
                 }
-                Err(why) => self.failed("what git calls its files", why.into())?,
+                Err(why) => self.failed("its list of git IDs", why.into())?,
             }
         }
         self.report.objects = Some(objects);
@@ -136,14 +134,14 @@ impl Check<'_> {
         &mut self,
         archive: &Arc<Archive>,
         hash: gix::hash::Kind,
-    ) -> Result<Option<Rebuilt>, RepoError> {
-        self.watch.wanted(Rebuilt::cost(archive));
-        let (watch, told) = (self.watch, AtomicU64::new(0));
-        let progress = |done: u64, _| {
-            let before = told.swap(done, Ordering::Relaxed);
-            watch.read(done.saturating_sub(before));
+    ) -> Result<Option<RebuiltHistory>, RepoError> {
+        self.progress.wanted(RebuiltHistory::cost(archive));
+        let (progress, reported) = (self.progress, AtomicU64::new(0));
+        let report = |done: u64, _| {
+            let before = reported.swap(done, Ordering::Relaxed);
+            progress.read(done.saturating_sub(before));
         };
-        match Rebuilt::of(archive, hash, &progress).await {
+        match RebuiltHistory::of(archive, hash, &report).await {
             Ok(rebuilt) => {
                 self.content_read = true;
                 Ok(Some(rebuilt))
@@ -169,10 +167,10 @@ impl Check<'_> {
         for segment in archive.segments() {
             let len = |chunk: usize| u64::from(segment.chunks[chunk].raw_len);
             let all = segment.trees.iter().map(|group| len(group.chunk)).sum();
-            self.watch.wanted(all);
-            let (watch, mut failed) = (self.watch, Vec::new());
+            self.progress.wanted(all);
+            let (progress, mut failed) = (self.progress, Vec::new());
             check_trees(archive, segment, hash, |group, checked| {
-                watch.read(len(group.chunk));
+                progress.read(len(group.chunk));
                 failed.extend(checked.err().map(|why| (group.chunk, why)));
             })
             .await;
@@ -191,33 +189,26 @@ impl Check<'_> {
         let mut count = 0;
         for segment in archive.segments() {
             for &chunk in &segment.tags {
-                count += self.tag_group(archive, segment, chunk).await?;
+                let reference = &segment.chunks[chunk];
+                let group = match archive.group(segment, chunk).await {
+                    Ok(group) => group,
+                    Err(why) => {
+                        self.undecoded(reference, why)?;
+                        continue;
+                    }
+                };
+                if group.iter().any(|raw| tag_target(&raw).is_none()) {
+                    let malformed = RepoError::Malformed {
+                        what: "history",
+                        hash: reference.hash,
+                        why: MalformedNode::Sum("parts of a git tag"),
+                    };
+                    self.undecoded(reference, malformed)?;
+                }
+                count += group.len() as u64;
             }
         }
         Ok(count)
-    }
-
-    async fn tag_group(
-        &mut self,
-        archive: &Archive,
-        segment: &Segment,
-        chunk: usize,
-    ) -> Result<u64, RepoError> {
-        let reference = &segment.chunks[chunk];
-        let group = match archive.group(segment, chunk).await {
-            Ok(group) => group,
-            Err(why) => {
-                self.undecoded(reference, why)?;
-                return Ok(0);
-            }
-        };
-        if group.iter().any(|raw| tag_target(&raw).is_none()) {
-            let why = MalformedNode::Sum("parts of a git tag");
-            let hash = reference.hash;
-            let what = "history";
-            self.undecoded(reference, RepoError::Malformed { what, hash, why })?;
-        }
-        Ok(group.len() as u64)
     }
 
     /// Whether the commits of a history can be found by their IDs.
@@ -248,7 +239,7 @@ impl Check<'_> {
     /// shown.
     async fn commits(
         &mut self,
-        known: Option<&Known<'_>>,
+        known: Option<&HistoryIndex<'_>>,
     ) -> Result<HashMap<GitId, GitId>, RepoError> {
         if known.is_none() {
             self.decode_commits().await?;
@@ -282,7 +273,7 @@ impl Check<'_> {
         }
         if complete {
             for tip in tips {
-                self.leads_nowhere("the head", tip);
+                self.missing("the head", tip);
             }
         }
         Ok(trees)
@@ -290,28 +281,32 @@ impl Check<'_> {
 
     /// Verifies that the tree and the parents of a commit exist, and that the tree has
     /// the ID that the commit names.
-    async fn commit(&mut self, known: &Known<'_>, commit: &RawCommit) -> Result<(), RepoError> {
-        let called = || format!("commit {}", commit.id);
+    async fn commit(
+        &mut self,
+        known: &HistoryIndex<'_>,
+        commit: &RawCommit,
+    ) -> Result<(), RepoError> {
+        let commit_name = || format!("commit {}", commit.id);
         let checked = match known.rebuilt {
             Some(rebuilt) => rebuilt.check(commit),
             None => {
                 let root = known.archive.root_of(&commit.id.0);
-                let root = root.filter(|root| known.archive.holds_tree(*root));
-                root.map(|_| ()).ok_or_else(|| ExportError::Missing {
-                    from: called(),
+                let is_stored = root.is_some_and(|root| known.archive.holds_tree(root));
+                is_stored.then_some(()).ok_or_else(|| ExportError::Missing {
+                    from: commit_name(),
                     to: format!("tree {}", commit.tree()),
                 })
             }
         };
         if let Err(why) = checked {
-            self.failed(&called(), why)?;
+            self.failed(&commit_name(), why)?;
         }
         if !known.is_indexed || known.shallow.contains(&commit.id) {
             return Ok(());
         }
         for parent in commit.parents() {
             if known.archive.committed(parent).await?.is_none() {
-                self.leads_nowhere(called(), parent);
+                self.missing(commit_name(), parent);
             }
         }
         Ok(())
@@ -319,8 +314,8 @@ impl Check<'_> {
 
     /// Verifies that git allows the names of the refs of a history, and that their
     /// targets exist.
-    async fn refs(&mut self, known: &Known<'_>) -> Result<(), RepoError> {
-        if let Err(why) = check_names(known.archive) {
+    async fn refs(&mut self, known: &HistoryIndex<'_>) -> Result<(), RepoError> {
+        if let Err(why) = check_ref_names(known.archive) {
             self.failed("its history", why)?;
         }
         let targets = match known.archive.tag_targets().await {
@@ -330,7 +325,7 @@ impl Check<'_> {
                 // An unreadable group of tags has been reported already.
                 return match self.faults.count() {
                     0 => self.failed("its history", why.into()),
-                    _ => FaultKind::of(&why).map(|_| ()).ok_or(why),
+                    _ => FaultKind::from_error(&why).map(drop),
                 };
             }
         };
@@ -356,54 +351,50 @@ impl Check<'_> {
                 }
             };
             if !is_there {
-                self.leads_nowhere(from, at);
+                self.missing(from, at);
             }
         }
         Ok(())
     }
 
-    fn leads_nowhere(&mut self, from: impl std::fmt::Display, to: &GitId) {
-        let why = format!("it leads to {to}, which the history does not hold");
-        self.faults.object(from, FaultKind::Incomplete, why);
+    fn missing(&mut self, from: impl std::fmt::Display, to: &GitId) {
+        self.faults.object(from, FaultKind::Incomplete, missing(to));
     }
 
     /// Records a group of objects that cannot be decoded.
     fn undecoded(&mut self, chunk: &ChunkRef, why: RepoError) -> Result<(), RepoError> {
-        let kind = FaultKind::of(&why).ok_or_else(|| why.clone())?;
-        (self.faults).chunk(chunk, Role::Objects, kind, why.to_string());
+        let kind = FaultKind::from_error(&why)?;
+        (self.faults).chunk(chunk, ChunkRole::Objects, kind, why.to_string());
         Ok(())
     }
 
     /// Records a fault of an object; other errors end the check.
     pub(super) fn failed(&mut self, what: &str, why: ExportError) -> Result<(), RepoError> {
-        match why {
-            ExportError::Repo(why) => {
-                let kind = FaultKind::of(&why).ok_or_else(|| why.clone())?;
-                self.faults.object(what, kind, why);
-            }
+        let (kind, why) = match why {
+            ExportError::Repo(why) => (FaultKind::from_error(&why)?, why.to_string()),
             ExportError::Altered {
                 expected, found, ..
             } => {
-                let why = format!(
-                    "it names the tree {expected}, and what is stored for that hashes to {found}"
-                );
-                self.faults.object(what, FaultKind::Altered, why);
+                let why =
+                    format!("it names the tree {expected}, but the stored tree hashes to {found}");
+                (FaultKind::Altered, why)
             }
-            ExportError::Missing { to, .. } => {
-                let why = format!("it leads to {to}, which the history does not hold");
-                self.faults.object(what, FaultKind::Incomplete, why);
-            }
+            ExportError::Missing { to, .. } => (FaultKind::Incomplete, missing(&to)),
             ExportError::Interrupted => return Err(Interrupted.into()),
-            why => self.faults.object(what, FaultKind::Malformed, why),
-        }
+            why => (FaultKind::Malformed, why.to_string()),
+        };
+        self.faults.object(what, kind, why);
         Ok(())
     }
 }
 
+/// Describes a reference to an object that is not stored.
+fn missing(to: &dyn std::fmt::Display) -> String {
+    format!("it refers to {to}, which is not in the history")
+}
+
 /// Returns the chunks of commits of a head: their tables and their positions.
-fn commit_chunks(
-    repository: &crate::repo::Repository,
-) -> impl Iterator<Item = (&[ChunkRef], usize)> {
+fn commit_chunks(repository: &Repository) -> impl Iterator<Item = (&[ChunkRef], usize)> {
     let attached = repository.head().attachments.iter();
     let attached = attached.filter(|it| it.kind == AttachmentKind::GitCommits);
     attached.flat_map(|it| (0..it.chunks.len()).map(move |at| (&it.chunks[..], at)))

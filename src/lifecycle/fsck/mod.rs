@@ -1,7 +1,7 @@
 //! Verification that everything a head needs exists and is intact.
 //!
 //! A check walks over everything the head needs ([`super::walk`]), which reads, and so
-//! verifies, every node. Other data is read as far as requested ([`Read`]), in large
+//! verifies, every node. Other data is read as far as requested ([`ReadScope`]), in large
 //! ranges ([`reading`]); for blobs that are not read, only existence and length are
 //! checked. Each problem is a [`Fault`] of a blob, a chunk or a node. Only if there are
 //! faults, a second walk over the same nodes names the affected files ([`affected`]); so
@@ -21,16 +21,16 @@ mod reading;
 mod sample;
 mod shown;
 
-pub use affected::{Affected, MOST_TOLD};
+pub use affected::{Affected, MAX_REPORTED};
 pub use fault::{Fault, FaultKind};
-pub use history::Objects;
+pub use history::HistorySummary;
 
 use std::collections::{HashMap, HashSet};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Serialize;
 
-use super::walk::{Found, Need, Place, Role, Walk, fingerprint, with_bases};
+use super::walk::{ChunkRole, Dependency, ItemPath, Walk, WalkItem, fingerprint, with_bases};
 use crate::repo::{RepoError, Repository, Snapshot};
 use fault::Faults;
 use sample::Sample;
@@ -38,12 +38,12 @@ use walgit_format::chunk::{BlobId, ByteRange, ChunkRef, WholeBlob, private_len};
 use walgit_format::head::AttachmentKind;
 
 /// Concurrent blob length requests.
-const AT_ONCE: usize = 16;
+const CONCURRENCY: usize = 16;
 
 /// Data to read besides the nodes. Chunks in the cache are verified in the cache in any
 /// case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Read {
+pub enum ReadScope {
     /// Nothing else.
     Nothing,
     /// Chunks that others are decoded with.
@@ -56,7 +56,7 @@ pub enum Read {
 
 /// How far a history is checked as git objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
+pub enum HistoryCheck {
     /// Not at all.
     Stored,
     /// Commits, trees and tags are decoded.
@@ -67,11 +67,11 @@ pub enum Depth {
 
 /// Options of a check.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct FsckOptions {
     /// The data to read.
-    pub read: Read,
+    pub read: ReadScope,
     /// How far the history is checked.
-    pub history: Depth,
+    pub history: HistoryCheck,
     /// If set, exactly the data in these blobs, including nodes, is read from the store
     /// even if it is cached.
     pub only: Option<HashSet<BlobId>>,
@@ -81,12 +81,12 @@ pub struct Options {
     pub margin: u32,
 }
 
-impl Options {
+impl FsckOptions {
     /// Options to read this much.
-    pub fn reading(read: Read) -> Self {
-        Options {
+    pub fn reading(read: ReadScope) -> Self {
+        FsckOptions {
             read,
-            history: Depth::Decoded,
+            history: HistoryCheck::Decoded,
             only: None,
             seed: 0,
             margin: 0,
@@ -95,16 +95,16 @@ impl Options {
 
     /// Options to read everything in these blobs.
     pub fn of_blobs(blobs: impl IntoIterator<Item = BlobId>) -> Self {
-        Options {
-            history: Depth::Stored,
+        FsckOptions {
+            history: HistoryCheck::Stored,
             only: Some(blobs.into_iter().collect()),
-            ..Options::reading(Read::Nothing)
+            ..FsckOptions::reading(ReadScope::Nothing)
         }
     }
 }
 
 /// Receives the progress of a check.
-pub trait Watch: Sync {
+pub trait FsckProgress: Sync {
     /// This many more bytes are going to be read.
     fn wanted(&self, bytes: u64);
     /// This many bytes have been read.
@@ -112,14 +112,14 @@ pub trait Watch: Sync {
 }
 
 /// Ignores progress.
-impl Watch for () {
+impl FsckProgress for () {
     fn wanted(&self, _: u64) {}
     fn read(&self, _: u64) {}
 }
 
 /// Result of a check.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Report {
+pub struct FsckReport {
     /// Distinct blobs that are needed.
     pub blobs: u64,
     /// Nodes: directories and lists, and commits, trees and tags of the history if that
@@ -135,15 +135,15 @@ pub struct Report {
     pub unread: u64,
     /// The present epoch, and the first in which a needed blob may expire; `None` if the
     /// store does not report epochs.
-    pub paid: Option<Paid>,
+    pub paid: Option<PaidUntil>,
     /// Summary of the history; `None` if there is none, or it was not decoded.
-    pub objects: Option<Objects>,
+    pub objects: Option<HistorySummary>,
     /// Requests to the store.
     pub requests: u64,
     /// The faults.
     pub faults: Vec<Fault>,
     /// Files, directories and other items that cannot be read because of the faults; at
-    /// most [`MOST_TOLD`].
+    /// most [`MAX_REPORTED`].
     pub affected: Vec<Affected>,
     /// Total number of affected items.
     pub affected_count: u64,
@@ -151,7 +151,7 @@ pub struct Report {
 
 /// Until when everything that is needed is paid for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Paid {
+pub struct PaidUntil {
     /// The present epoch.
     pub epoch: u32,
     /// The first epoch in which a blob may expire.
@@ -160,7 +160,7 @@ pub struct Paid {
     pub ending: u64,
 }
 
-impl Report {
+impl FsckReport {
     /// Whether there are no faults.
     pub fn is_sound(&self) -> bool {
         self.faults.is_empty()
@@ -174,22 +174,22 @@ impl Report {
 /// Faults of the repository are part of the report.
 pub async fn check(
     repository: &Repository,
-    options: &Options,
-    watch: &dyn Watch,
-) -> Result<Report, RepoError> {
+    options: &FsckOptions,
+    progress: &dyn FsckProgress,
+) -> Result<FsckReport, RepoError> {
     let before = repository.store().health().requests;
-    let mut check = Check::new(repository, options, watch)?;
+    let mut check = Checker::new(repository, options, progress)?;
     // Boxed: the compiler cannot prove that the whole future is `Send`.
     check.history().boxed().await?;
     check.walk().await?;
-    check.look_for_blobs().await?;
-    check.look_until_when().await?;
-    let Check {
+    check.check_existence().await?;
+    check.check_lifetimes().await?;
+    let Checker {
         mut report, faults, ..
     } = check;
     if !faults.is_empty() {
         (report.affected, report.affected_count) = affected::affected(repository, &faults).await;
-        report.faults = faults.told();
+        report.faults = faults.into_report();
     }
     report.requests = (repository.store().health().requests).saturating_sub(before);
     Ok(report)
@@ -198,72 +198,61 @@ pub async fn check(
 /// An item to read.
 #[derive(Clone, Debug)]
 enum Item {
-    Chunk(ChunkRef, Role),
+    Chunk(ChunkRef, ChunkRole),
     Whole(WholeBlob),
 }
 
-/// Items that are read together.
-#[derive(Debug, Default)]
-struct Batch {
-    chunks: Vec<(ChunkRef, Role)>,
-    wholes: Vec<WholeBlob>,
-}
-
-impl Batch {
-    fn of(items: Vec<Item>) -> Self {
-        let mut batch = Batch::default();
-        items.into_iter().for_each(|item| batch.push(item));
-        batch
-    }
-
-    fn push(&mut self, item: Item) {
-        match item {
-            Item::Chunk(chunk, role) => self.chunks.push((chunk, role)),
-            Item::Whole(whole) => self.wholes.push(whole),
+impl Item {
+    fn bytes(&self) -> u64 {
+        match self {
+            Item::Chunk(chunk, _) => u64::from(chunk.stored_len),
+            Item::Whole(whole) => whole.size,
         }
     }
 
-    fn bytes(&self) -> u64 {
-        let chunks = self.chunks.iter().map(|(it, _)| u64::from(it.stored_len));
-        chunks.chain(self.wholes.iter().map(|it| it.size)).sum()
+    fn blob(&self) -> BlobId {
+        match self {
+            Item::Chunk(chunk, _) => chunk.location.blob,
+            Item::Whole(whole) => whole.blob,
+        }
     }
 }
 
 /// Requirements for a blob.
 #[derive(Clone, Copy, Debug, Default)]
-struct Needed {
+struct BlobNeed {
     /// Minimum length as stored.
     len: u64,
     /// Whether a part is not read: then the blob's existence is checked instead.
     unread: bool,
 }
 
-struct Check<'a> {
+struct Checker<'a> {
     repository: &'a Repository,
     snapshot: Snapshot,
-    options: &'a Options,
-    watch: &'a dyn Watch,
-    report: Report,
+    options: &'a FsckOptions,
+    progress: &'a dyn FsckProgress,
+    report: FsckReport,
     seen: HashSet<[u8; 16]>,
-    blobs: HashMap<BlobId, Needed>,
+    blobs: HashMap<BlobId, BlobNeed>,
     faults: Faults,
     sample: Sample,
     /// Whether all content of the history has been read.
     content_read: bool,
 }
 
-impl<'a> Check<'a> {
+impl<'a> Checker<'a> {
     fn new(
         repository: &'a Repository,
-        options: &'a Options,
-        watch: &'a dyn Watch,
+        options: &'a FsckOptions,
+        progress: &'a dyn FsckProgress,
     ) -> Result<Self, RepoError> {
-        Ok(Check {
+        Ok(Checker {
             snapshot: repository.snapshot(0)?,
             repository,
             options,
-            watch,
-            report: Report::default(),
+            progress,
+            report: FsckReport::default(),
             seen: HashSet::new(),
             blobs: HashMap::new(),
             faults: Faults::default(),
@@ -276,29 +265,29 @@ impl<'a> Check<'a> {
     async fn walk(&mut self) -> Result<(), RepoError> {
         let mut walk = Walk::of(self.repository);
         while let Some(stretch) = walk.next().await {
-            let mut batch = Batch::default();
+            let mut batch = Vec::new();
             for found in stretch {
                 self.found(found, &mut batch)?;
             }
             self.read(batch).await?;
         }
         let sample = std::mem::take(&mut self.sample.picked);
-        self.read(Batch::of(sample)).await
+        self.read(sample).await
     }
 
-    fn found(&mut self, found: Found, batch: &mut Batch) -> Result<(), RepoError> {
-        match found.need {
-            Need::Unreadable(why) => match FaultKind::of(&why) {
-                Some(kind) => self.faults.node(&found.place, kind, &why),
-                None => return Err(why),
-            },
-            Need::Opened(blob) => {
+    fn found(&mut self, found: WalkItem, batch: &mut Vec<Item>) -> Result<(), RepoError> {
+        match found.dependency {
+            Dependency::Unreadable(why) => {
+                let kind = FaultKind::from_error(&why)?;
+                self.faults.node(&found.path, kind, &why);
+            }
+            Dependency::Opened(blob) => {
                 let needed = self.blob(blob);
                 needed.len = needed.len.max(1);
                 needed.unread = true;
             }
-            Need::Perhaps(_) => {}
-            Need::Whole(whole) => {
+            Dependency::Perhaps(_) => {}
+            Dependency::Whole(whole) => {
                 let mut name = [0; 16];
                 name.copy_from_slice(&whole.name().as_bytes()[..16]);
                 if self.seen.insert(name) {
@@ -309,10 +298,10 @@ impl<'a> Check<'a> {
                     self.whole(whole, batch);
                 }
             }
-            Need::Chunk(chunk, role) => {
+            Dependency::Chunk(chunk, role) => {
                 let archived = matches!(
-                    *found.place,
-                    Place::Attachment(AttachmentKind::Archive | AttachmentKind::GitCommits)
+                    *found.path,
+                    ItemPath::Attachment(AttachmentKind::Archive | AttachmentKind::GitCommits)
                 );
                 let read = archived && self.content_read;
                 for (chunk, role) in with_bases(&chunk, role) {
@@ -325,42 +314,34 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn blob(&mut self, blob: BlobId) -> &mut Needed {
+    fn blob(&mut self, blob: BlobId) -> &mut BlobNeed {
         self.blobs.entry(blob).or_default()
     }
 
-    fn chunk(&mut self, chunk: &ChunkRef, role: Role, read: bool, batch: &mut Batch) {
-        let end = chunk.range().end();
-        let stored = match self.repository.key() {
-            Some(_) => private_len(end).unwrap_or(u64::MAX),
-            None => end,
-        };
+    fn chunk(&mut self, chunk: &ChunkRef, role: ChunkRole, read: bool, batch: &mut Vec<Item>) {
+        let stored_end = stored_end(self.repository, chunk);
         let needed = self.blob(chunk.location.blob);
-        needed.len = needed.len.max(stored);
-        let is_node = match role {
-            Role::Directory | Role::List => true,
-            Role::Objects => self.options.history != Depth::Stored,
-            Role::Content | Role::Base | Role::Attachment => false,
-        };
-        let item = || Item::Chunk(chunk.clone(), role);
-        match is_node {
-            true => self.report.nodes += 1,
-            false => {
-                self.report.chunks += 1;
-                self.report.bytes += u64::from(chunk.stored_len);
-            }
+        needed.len = needed.len.max(stored_end);
+        let decoded = role == ChunkRole::Objects && self.options.history != HistoryCheck::Stored;
+        let is_node = role.is_node() || decoded;
+        if is_node {
+            self.report.nodes += 1;
+        } else {
+            self.report.chunks += 1;
+            self.report.bytes += u64::from(chunk.stored_len);
         }
+        let item = || Item::Chunk(chunk.clone(), role);
         if let Some(only) = &self.options.only {
-            return match only.contains(&chunk.location.blob) {
-                true => batch.push(item()),
-                false => self.leave(chunk.location.blob, !is_node),
+            return if only.contains(&chunk.location.blob) {
+                batch.push(item());
+            } else {
+                self.leave(chunk.location.blob, !is_node);
             };
         }
         if is_node || read {
             // The walk and the decoders read these, perhaps from the cache.
             self.report.sound += u64::from(!is_node);
-            self.look_for(chunk.location.blob);
-            return;
+            return self.look_for(chunk.location.blob);
         }
         let cache = self.repository.loader().cache();
         let cache = cache.view(self.repository.store().at_rest());
@@ -369,41 +350,35 @@ impl<'a> Check<'a> {
             return self.look_for(chunk.location.blob);
         }
         match self.options.read {
-            Read::Everything => batch.push(item()),
-            Read::Bases if role == Role::Base => batch.push(item()),
-            Read::Bases | Read::Nothing => self.leave(chunk.location.blob, true),
-            Read::Sample(_) => self.offer(item()),
+            ReadScope::Bases if role == ChunkRole::Base => batch.push(item()),
+            _ => self.read_or_leave(item(), batch),
         }
     }
 
-    fn whole(&mut self, whole: WholeBlob, batch: &mut Batch) {
+    fn whole(&mut self, whole: WholeBlob, batch: &mut Vec<Item>) {
         if self.options.only.is_some() {
             return self.leave(whole.blob, true);
         }
-        let here = self.snapshot.cache_of(&whole).is_some_and(|cache| {
+        let is_cached = self.snapshot.cache_of(&whole).is_some_and(|cache| {
             let pieces = cache.raw_file(&whole);
             pieces.is_some_and(|it| it.iter().all(|piece| cache.get_cached(piece).is_some()))
         });
-        if here {
+        if is_cached {
             self.report.sound += 1;
             return self.look_for(whole.blob);
         }
-        match self.options.read {
-            Read::Everything => batch.push(Item::Whole(whole)),
-            Read::Bases | Read::Nothing => self.leave(whole.blob, true),
-            Read::Sample(_) => self.offer(Item::Whole(whole)),
-        }
+        self.read_or_leave(Item::Whole(whole), batch);
     }
 
-    /// Offers an item to the sample.
-    fn offer(&mut self, item: Item) {
-        let blob = match &item {
-            Item::Chunk(chunk, _) => chunk.location.blob,
-            Item::Whole(whole) => whole.blob,
-        };
-        self.look_for(blob);
-        if self.sample.offer(item) {
-            self.report.unread += 1;
+    /// Reads an item that is not cached, as far as requested.
+    fn read_or_leave(&mut self, item: Item, batch: &mut Vec<Item>) {
+        match self.options.read {
+            ReadScope::Everything => batch.push(item),
+            ReadScope::Bases | ReadScope::Nothing => self.leave(item.blob(), true),
+            ReadScope::Sample(_) => {
+                self.look_for(item.blob());
+                self.report.unread += u64::from(self.sample.offer(item));
+            }
         }
     }
 
@@ -418,40 +393,46 @@ impl<'a> Check<'a> {
     }
 
     /// Reads a batch.
-    async fn read(&mut self, batch: Batch) -> Result<(), RepoError> {
-        self.watch.wanted(batch.bytes());
-        self.read_chunks(batch.chunks).await?;
-        for whole in batch.wholes {
+    async fn read(&mut self, batch: Vec<Item>) -> Result<(), RepoError> {
+        self.progress.wanted(batch.iter().map(Item::bytes).sum());
+        let (mut chunks, mut wholes) = (Vec::new(), Vec::new());
+        for item in batch {
+            match item {
+                Item::Chunk(chunk, role) => chunks.push((chunk, role)),
+                Item::Whole(whole) => wholes.push(whole),
+            }
+        }
+        self.read_chunks(chunks).await?;
+        for whole in wholes {
             // Verification reads the whole blob, whatever the range.
             let nothing = ByteRange::new(0, 0);
             match self.snapshot.read_whole(&whole, nothing, 0).await {
                 Ok(_) => self.report.sound += 1,
                 Err(RepoError::Sealed { .. }) => self.leave(whole.blob, true),
-                Err(why) => match FaultKind::of(&why) {
-                    Some(kind) => self.faults.whole(&whole, kind, &why),
-                    None => return Err(why),
-                },
+                Err(why) => self
+                    .faults
+                    .whole(&whole, FaultKind::from_error(&why)?, &why),
             }
-            self.watch.read(whole.size);
+            self.progress.read(whole.size);
         }
         Ok(())
     }
 
     /// Queries until when the existing blobs are paid for.
-    async fn look_until_when(&mut self) -> Result<(), RepoError> {
+    async fn check_lifetimes(&mut self) -> Result<(), RepoError> {
         let store = self.repository.store();
         let Some(epoch) = store.epoch().await? else {
             return Ok(());
         };
         let blobs: Vec<BlobId> = self.blobs.keys().copied().collect();
-        let asked = blobs.into_iter().map(|blob| store.lifetime(blob));
-        let mut answers = futures_util::stream::iter(asked).buffer_unordered(AT_ONCE);
-        let mut paid: Option<Paid> = None;
-        while let Some(answer) = answers.next().await {
-            // A missing blob is reported elsewhere.
-            let Some(lifetime) = answer? else { continue };
+        let queries = blobs.into_iter().map(|blob| store.lifetime(blob));
+        let mut lifetimes = futures_util::stream::iter(queries).buffer_unordered(CONCURRENCY);
+        let mut paid: Option<PaidUntil> = None;
+        // A missing blob is reported elsewhere.
+        while let Some(lifetime) = lifetimes.next().await {
+            let Some(lifetime) = lifetime? else { continue };
             let end = lifetime.end_epoch;
-            let paid = paid.get_or_insert(Paid {
+            let paid = paid.get_or_insert(PaidUntil {
                 epoch,
                 until: end,
                 ending: 0,
@@ -464,26 +445,34 @@ impl<'a> Check<'a> {
     }
 
     /// Checks the existence of the blobs that are not read.
-    async fn look_for_blobs(&mut self) -> Result<(), RepoError> {
+    async fn check_existence(&mut self) -> Result<(), RepoError> {
         self.report.blobs = self.blobs.len() as u64;
         let store = self.repository.store();
-        let asked = (self.blobs.iter())
+        let unread: Vec<(BlobId, BlobNeed)> = (self.blobs.iter())
             .filter(|(blob, needed)| needed.unread && !self.faults.is_lost(blob))
-            .map(|(blob, needed)| async move { (*blob, *needed, store.len(*blob).await) });
-        let asked: Vec<_> = asked.collect();
-        let mut answers = futures_util::stream::iter(asked).buffer_unordered(AT_ONCE);
-        let mut found = Vec::new();
-        while let Some((blob, needed, answer)) = answers.next().await {
-            match answer? {
-                None => found.push((blob, FaultKind::Missing, None)),
-                Some(len) if len < needed.len => found.push((blob, FaultKind::Short, Some(len))),
+            .map(|(blob, needed)| (*blob, *needed))
+            .collect();
+        let queries = (unread.into_iter())
+            .map(|(blob, needed)| async move { (blob, needed, store.len(blob).await) });
+        let mut lens = futures_util::stream::iter(queries).buffer_unordered(CONCURRENCY);
+        while let Some((blob, needed, len)) = lens.next().await {
+            match len? {
+                None => self.faults.blob(blob, FaultKind::Missing, None),
+                Some(len) if len < needed.len => {
+                    self.faults.blob(blob, FaultKind::Short, Some(len));
+                }
                 Some(_) => {}
             }
         }
-        drop(answers);
-        for (blob, kind, len) in found {
-            self.faults.blob(blob, kind, len);
-        }
         Ok(())
+    }
+}
+
+/// Returns the end of a chunk in its blob as stored.
+fn stored_end(repository: &Repository, chunk: &ChunkRef) -> u64 {
+    let end = chunk.range().end();
+    match repository.key() {
+        Some(_) => private_len(end).unwrap_or(u64::MAX),
+        None => end,
     }
 }

@@ -7,214 +7,159 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::Check;
 use super::fault::FaultKind;
-use crate::lifecycle::walk::Role;
+use super::{Checker, stored_end};
+use crate::lifecycle::walk::ChunkRole;
 use crate::repo::RepoError;
-use walgit_format::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, private_len};
-use walrus_client::{Extent, Rejected, StoreError};
+use walgit_format::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef};
+use walrus_client::{Extent, Rejected};
 
 /// Maximum stored bytes of one request, unless a single chunk is longer.
-const MOST: u64 = 4 << 20;
+const MAX_REQUEST_BYTES: u64 = 4 << 20;
 /// Maximum gap between two chunks that is read rather than splitting the request.
-const GAP: u64 = 128 << 10;
+const MAX_GAP: u64 = 128 << 10;
 /// Maximum plain bytes of the bases for the chunks of one request.
-const BASES: u64 = 16 << 20;
+const MAX_BASE_BYTES: u64 = 16 << 20;
 /// Stored bytes of neighbouring chunks that are fetched with a base.
-const BASE_WINDOW: u64 = 1 << 20;
+const BASE_REQUEST_BYTES: u64 = 1 << 20;
 /// Concurrent requests.
-const AT_ONCE: usize = 4;
+const CONCURRENCY: usize = 4;
 
-type Wanted = (ChunkRef, Role);
+type RequestedChunk = (ChunkRef, ChunkRole);
 
 /// Chunks that are read together.
-struct Span {
+struct ReadSpan {
     blob: BlobId,
     range: ByteRange,
-    chunks: Vec<Wanted>,
-}
-
-/// The result for a chunk.
-type Judged = (ChunkRef, Role, Result<(), Bad>);
-
-struct Bad {
-    kind: FaultKind,
-    why: String,
+    chunks: Vec<RequestedChunk>,
 }
 
 /// The result of reading a span.
 #[derive(Default)]
-struct Told {
-    judged: Vec<Judged>,
-    /// Length of the blob, or `None` if it is not stored.
+struct SpanResult {
+    chunks: Vec<(ChunkRef, ChunkRole, Result<(), (FaultKind, String)>)>,
+    /// Length of a blob that is too short, or `None` if it is not stored.
     blob: Option<(BlobId, Option<u64>)>,
 }
 
-impl Check<'_> {
+impl Checker<'_> {
     /// Reads chunks and records faulty ones.
-    pub(super) async fn read_chunks(&mut self, mut chunks: Vec<Wanted>) -> Result<(), RepoError> {
+    pub(super) async fn read_chunks(
+        &mut self,
+        mut chunks: Vec<RequestedChunk>,
+    ) -> Result<(), RepoError> {
         chunks.retain(|(chunk, _)| !self.faults.is_lost(&chunk.location.blob));
         chunks.sort_unstable_by_key(|(chunk, _)| (chunk.location.blob, chunk.location.offset));
         // One lookup per lost blob instead of one per request to it.
         let mut spans = spans(chunks).into_iter().peekable();
         while spans.peek().is_some() {
-            let some: Vec<Span> = spans
-                .by_ref()
-                .take(AT_ONCE * 4)
+            let batch: Vec<ReadSpan> = (spans.by_ref().take(CONCURRENCY * 4))
                 .filter(|span| !self.faults.is_lost(&span.blob))
                 .collect();
             let this = &*self;
-            let mut reads =
-                futures_util::stream::iter(some.into_iter().map(|span| this.read_span(span)))
-                    .buffer_unordered(AT_ONCE);
-            let mut all = Vec::new();
-            while let Some(told) = reads.next().await {
-                all.push(told?);
-            }
-            drop(reads);
-            all.into_iter().for_each(|told| self.note(told));
+            let reads = batch.into_iter().map(|span| this.read_span(span));
+            let reads = futures_util::stream::iter(reads).buffer_unordered(CONCURRENCY);
+            let results: Vec<SpanResult> = reads.try_collect().await?;
+            results.into_iter().for_each(|result| self.record(result));
         }
         Ok(())
     }
 
-    fn note(&mut self, told: Told) {
-        match told.blob {
-            Some((blob, None)) => self.faults.blob(blob, FaultKind::Missing, None),
-            Some((blob, len)) => self.faults.blob(blob, FaultKind::Short, len),
-            None => {}
+    fn record(&mut self, result: SpanResult) {
+        if let Some((blob, len)) = result.blob {
+            let kind = len.map_or(FaultKind::Missing, |_| FaultKind::Short);
+            self.faults.blob(blob, kind, len);
         }
-        for (chunk, role, judged) in told.judged {
-            self.watch.read(u64::from(chunk.stored_len));
-            match judged {
-                Ok(()) => {
-                    let is_node = matches!(role, Role::Directory | Role::List);
-                    self.report.sound += u64::from(!is_node);
-                }
-                Err(bad) => self.faults.chunk(&chunk, role, bad.kind, bad.why),
+        for (chunk, role, checked) in result.chunks {
+            self.progress.read(u64::from(chunk.stored_len));
+            match checked {
+                Ok(()) => self.report.sound += u64::from(!role.is_node()),
+                Err((kind, why)) => self.faults.chunk(&chunk, role, kind, why),
             }
         }
     }
 
-    async fn read_span(&self, span: Span) -> Result<Told, RepoError> {
-        let mut told = Told::default();
-        let bases = self.bases(&span, &mut told).await?;
+    async fn read_span(&self, span: ReadSpan) -> Result<SpanResult, RepoError> {
+        let mut result = SpanResult::default();
+        let bases = self.bases(&span, &mut result).await?;
         let mut todo = vec![span];
         while let Some(mut span) = todo.pop() {
-            let mut sound = vec![false; span.chunks.len()];
-            let mut whys: Vec<Option<String>> = vec![None; span.chunks.len()];
+            // `None` for a chunk whose base is faulty, which is reported separately.
+            let mut checked: Vec<Option<Result<(), String>>> = vec![None; span.chunks.len()];
             let mut accept = |bytes: Bytes| {
-                let mut refused = None;
-                for (at, (chunk, _)) in span.chunks.iter().enumerate() {
-                    if sound[at] {
-                        continue;
+                let mut rejected = Ok(());
+                for ((chunk, _), checked) in span.chunks.iter().zip(&mut checked) {
+                    if !matches!(checked, Some(Ok(()))) {
+                        *checked = open(chunk, &bytes, span.range, &bases).or(checked.take());
                     }
-                    match open(chunk, &bytes, span.range, &bases) {
-                        // Its base is faulty, and reported separately.
-                        None => {}
-                        Some(Ok(())) => (sound[at], whys[at]) = (true, None),
-                        Some(Err(why)) => {
-                            refused = Some(Rejected::because(&why));
-                            whys[at] = Some(why);
-                        }
+                    if let Some(Err(why)) = checked {
+                        rejected = Err(Rejected::because(why));
                     }
                 }
-                refused.map_or(Ok(()), Err)
+                rejected
             };
             let store = self.repository.store();
             let read = store.read(span.blob, Extent::Part(span.range), &mut accept);
-            let failed = read.await.err();
-            let judged = whys.iter().any(Option::is_some);
-            let kind = match &failed {
-                None => None,
-                Some(why) => match FaultKind::of_store(why) {
-                    Some(kind) => Some(kind),
-                    None => return Err(failed.map_or(unexpected(), RepoError::from)),
-                },
+            let kind = match read.await {
+                Ok(()) => None,
+                Err(why) => Some(FaultKind::of_store(&why).ok_or(why)?),
             };
             match kind {
                 Some(FaultKind::Missing) => {
-                    told.blob = Some((span.blob, None));
-                    return Ok(told);
+                    result.blob = Some((span.blob, None));
+                    return Ok(result);
                 }
-                Some(FaultKind::Short) => {
+                Some(kind @ FaultKind::Short) => {
                     let len = store.len(span.blob).await?;
-                    told.blob = Some((span.blob, len));
-                    let fits = |chunk: &ChunkRef| len.is_some_and(|len| self.end(chunk) <= len);
-                    let all = span.chunks.len();
-                    span.chunks.retain(|(chunk, _)| fits(chunk));
-                    if span.chunks.len() < all {
+                    let requested = span.chunks.len();
+                    let is_within = |chunk: &ChunkRef| {
+                        len.is_some_and(|len| stored_end(self.repository, chunk) <= len)
+                    };
+                    span.chunks.retain(|(chunk, _)| is_within(chunk));
+                    if span.chunks.len() < requested {
+                        result.blob = Some((span.blob, len));
                         todo.extend(spans(span.chunks));
-                        continue;
+                    } else {
+                        // The blob is long enough, but the read was refused.
+                        result.blob = None;
+                        split(
+                            span,
+                            (kind, "the store refuses its range"),
+                            &mut todo,
+                            &mut result,
+                        );
                     }
-                    // The blob is long enough, but the read was refused: split the range.
-                    told.blob = None;
-                    self.halve(span, "its range is refused", kind, &mut todo, &mut told);
                 }
                 // An encrypted block that fails to decrypt hides the others.
-                Some(_) if !judged => {
-                    let why = "it cannot be decrypted";
-                    self.halve(span, why, kind, &mut todo, &mut told);
+                Some(kind) if !checked.iter().any(|it| matches!(it, Some(Err(_)))) => {
+                    split(
+                        span,
+                        (kind, "it cannot be decrypted"),
+                        &mut todo,
+                        &mut result,
+                    );
                 }
                 _ => {
-                    let them = span.chunks.into_iter().zip(sound).zip(whys);
-                    told.judged
-                        .extend(them.filter_map(|(((chunk, role), sound), why)| {
-                            let judged = match (sound, why) {
-                                (true, _) => Ok(()),
-                                (false, Some(why)) => Err(Bad {
-                                    kind: FaultKind::Wrong,
-                                    why,
-                                }),
-                                (false, None) => return None,
-                            };
-                            Some((chunk, role, judged))
+                    let chunks = span.chunks.into_iter().zip(checked);
+                    result
+                        .chunks
+                        .extend(chunks.filter_map(|((chunk, role), checked)| {
+                            let checked = checked?.map_err(|why| (FaultKind::Wrong, why));
+                            Some((chunk, role, checked))
                         }));
                 }
             }
         }
-        Ok(told)
-    }
-
-    /// Reads both halves of a span that failed as a whole; a failure of a single chunk is
-    /// recorded.
-    fn halve(
-        &self,
-        mut span: Span,
-        why: &str,
-        kind: Option<FaultKind>,
-        todo: &mut Vec<Span>,
-        told: &mut Told,
-    ) {
-        if span.chunks.len() < 2 {
-            let bad = |(chunk, role)| {
-                let bad = Bad {
-                    kind: kind.unwrap_or(FaultKind::Wrong),
-                    why: why.into(),
-                };
-                (chunk, role, Err(bad))
-            };
-            return told.judged.extend(span.chunks.into_iter().map(bad));
-        }
-        let second = span.chunks.split_off(span.chunks.len() / 2);
-        todo.extend(spans(second).into_iter().chain(spans(span.chunks)));
-    }
-
-    /// Returns the end of a chunk in its blob as stored.
-    fn end(&self, chunk: &ChunkRef) -> u64 {
-        let end = chunk.range().end();
-        match self.repository.key() {
-            Some(_) => private_len(end).unwrap_or(u64::MAX),
-            None => end,
-        }
+        Ok(result)
     }
 
     /// Returns the bases of the chunks of a span, as far as they are intact.
     async fn bases(
         &self,
-        span: &Span,
-        told: &mut Told,
+        span: &ReadSpan,
+        result: &mut SpanResult,
     ) -> Result<HashMap<ChunkHash, Bytes>, RepoError> {
         let bases = (span.chunks.iter()).flat_map(|(chunk, _)| chunk.bases.iter());
         let mut table: Vec<ChunkRef> = bases.cloned().collect();
@@ -223,16 +168,13 @@ impl Check<'_> {
         let (cache, store) = (self.repository.loader().cache(), self.repository.store());
         let mut plain = HashMap::new();
         for at in 0..table.len() {
-            match cache.get(store, &table, at, BASE_WINDOW).await {
+            match cache.get(store, &table, at, BASE_REQUEST_BYTES).await {
                 Ok(bytes) => _ = plain.insert(table[at].hash, bytes),
                 Err(why) => {
                     let why = RepoError::from(why);
-                    let kind = FaultKind::of(&why).ok_or(why.clone())?;
-                    let bad = Bad {
-                        kind,
-                        why: why.to_string(),
-                    };
-                    told.judged.push((table[at].clone(), Role::Base, Err(bad)));
+                    let fault = (FaultKind::from_error(&why)?, why.to_string());
+                    let base = table[at].clone();
+                    result.chunks.push((base, ChunkRole::Base, Err(fault)));
                 }
             }
         }
@@ -240,11 +182,19 @@ impl Check<'_> {
     }
 }
 
-fn unexpected() -> RepoError {
-    RepoError::from(StoreError::Unavailable {
-        place: "the store".into(),
-        why: "it gave nothing".into(),
-    })
+/// Splits a span that failed as a whole; a failure of a single chunk is recorded.
+fn split(
+    mut span: ReadSpan,
+    (kind, why): (FaultKind, &str),
+    todo: &mut Vec<ReadSpan>,
+    result: &mut SpanResult,
+) {
+    if span.chunks.len() < 2 {
+        let failed = |(chunk, role)| (chunk, role, Err((kind, why.into())));
+        return result.chunks.extend(span.chunks.into_iter().map(failed));
+    }
+    let second = span.chunks.split_off(span.chunks.len() / 2);
+    todo.extend(spans(second).into_iter().chain(spans(span.chunks)));
 }
 
 /// Verifies a chunk; `None` if its bases are not available.
@@ -254,34 +204,32 @@ fn open(
     range: ByteRange,
     bases: &HashMap<ChunkHash, Bytes>,
 ) -> Option<Result<(), String>> {
-    let needed = chunk
-        .bases
-        .iter()
-        .map(|base| bases.get(&base.hash).cloned());
+    let needed = (chunk.bases.iter()).map(|base| bases.get(&base.hash).cloned());
     let needed: Vec<Bytes> = needed.collect::<Option<_>>()?;
     let start = (chunk.location.offset - range.start()) as usize;
     let end = start + chunk.stored_len as usize;
-    let stored = match end <= bytes.len() {
-        true => bytes.slice(start..end),
-        false => Bytes::new(),
+    let stored = if end <= bytes.len() {
+        bytes.slice(start..end)
+    } else {
+        Bytes::new()
     };
     let opened = chunk.open(stored, &needed);
     Some(opened.map(|_| ()).map_err(|why| why.to_string()))
 }
 
 /// Groups chunks, sorted by blob and offset, into few reads.
-fn spans(chunks: Vec<Wanted>) -> Vec<Span> {
-    let mut spans: Vec<Span> = Vec::new();
+fn spans(chunks: Vec<RequestedChunk>) -> Vec<ReadSpan> {
+    let mut spans: Vec<ReadSpan> = Vec::new();
     let mut bases = 0;
     for (chunk, role) in chunks {
         let range = chunk.range();
         let needs: u64 = chunk.bases.iter().map(|it| u64::from(it.raw_len)).sum();
-        let fits = |span: &&mut Span| {
+        let fits = |span: &&mut ReadSpan| {
             let start = span.range.start();
             span.blob == chunk.location.blob
-                && range.start() <= span.range.end().saturating_add(GAP)
-                && range.end().max(span.range.end()) - start <= MOST
-                && bases + needs <= BASES
+                && range.start() <= span.range.end().saturating_add(MAX_GAP)
+                && range.end().max(span.range.end()) - start <= MAX_REQUEST_BYTES
+                && bases + needs <= MAX_BASE_BYTES
         };
         match spans.last_mut().filter(fits) {
             Some(span) => {
@@ -292,7 +240,7 @@ fn spans(chunks: Vec<Wanted>) -> Vec<Span> {
             }
             None => {
                 bases = needs;
-                spans.push(Span {
+                spans.push(ReadSpan {
                     blob: chunk.location.blob,
                     range,
                     chunks: vec![(chunk, role)],

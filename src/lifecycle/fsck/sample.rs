@@ -1,43 +1,43 @@
 //! Random sample of items to read.
 
-use super::{Item, Options, Read};
+use super::{FsckOptions, Item, ReadScope};
 
 /// Uniform random sample (reservoir sampling): every item offered so far is in the sample
 /// with a probability of the sample size divided by the number of offered items.
 #[derive(Debug)]
 pub(super) struct Sample {
-    most: usize,
+    size: usize,
     offered: u64,
     pub(super) picked: Vec<Item>,
-    dice: blake3::OutputReader,
+    random: blake3::OutputReader,
 }
 
 impl Sample {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &FsckOptions) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("walgit-fs 2026 fsck sample");
         hasher.update(&options.seed.to_le_bytes());
         Sample {
-            most: match options.read {
-                Read::Sample(most) => most,
+            size: match options.read {
+                ReadScope::Sample(size) => size,
                 _ => 0,
             },
             offered: 0,
             picked: Vec::new(),
-            dice: hasher.finalize_xof(),
+            random: hasher.finalize_xof(),
         }
     }
 
     /// Offers an item; returns whether this or another item is left out in exchange.
     pub(super) fn offer(&mut self, item: Item) -> bool {
         self.offered += 1;
-        if self.picked.len() < self.most {
+        if self.picked.len() < self.size {
             self.picked.push(item);
             return false;
         }
         let mut number = [0; 8];
-        self.dice.fill(&mut number);
+        self.random.fill(&mut number);
         let drawn = u64::from_le_bytes(number) % self.offered;
-        let place = usize::try_from(drawn).ok().filter(|at| *at < self.most);
+        let place = usize::try_from(drawn).ok().filter(|at| *at < self.size);
         if let Some(place) = place {
             self.picked[place] = item;
         }
@@ -48,22 +48,22 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lifecycle::walk::Role;
+    use crate::lifecycle::walk::ChunkRole;
     use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef};
 
     #[test]
-    fn a_sample_is_as_large_as_asked_and_any_item_may_be_in_it() {
+    fn a_sample_has_the_requested_size_and_may_contain_any_item() {
         let mut times = [0; 20];
         for seed in 0..400 {
-            let options = Options {
+            let options = FsckOptions {
                 seed,
-                ..Options::reading(Read::Sample(5))
+                ..FsckOptions::reading(ReadScope::Sample(5))
             };
             let mut sample = Sample::new(&options);
             let blob = BlobId::from_bytes([0; 32]);
             let left_out = (0..20u8).filter(|number| {
                 let chunk = ChunkRef::nominal(blob, ChunkHash::from_bytes([*number; 32]));
-                sample.offer(Item::Chunk(chunk, Role::Content))
+                sample.offer(Item::Chunk(chunk, ChunkRole::Content))
             });
             assert_eq!(left_out.count(), 15);
             assert_eq!(sample.picked.len(), 5);

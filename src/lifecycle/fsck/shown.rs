@@ -12,10 +12,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gix::objs::Kind as ObjectKind;
 
-use super::Check;
+use super::Checker;
 use super::fault::FaultKind;
-use crate::lifecycle::export::Rebuilt;
-use crate::lifecycle::walk::{Place, tree_names};
+use crate::lifecycle::export::{RebuiltHistory, hash_kind};
+use crate::lifecycle::walk::{ItemPath, tree_names};
 use crate::offload::offload;
 use crate::repo::archive::{Archive, Content as Archived};
 use crate::repo::{Node, RepoError, Repository, Snapshot};
@@ -26,21 +26,21 @@ use walgit_format::head::{AttachmentKind, CommitId, GitId};
 use walgit_format::{Content, Directory, Kind};
 
 /// Stored bytes of neighbouring chunks that are fetched with a chunk.
-const WINDOW: u64 = 1 << 20;
+const REQUEST_BYTES: u64 = 1 << 20;
 /// Memory per ID, in bytes.
-const ID: u64 = (size_of::<GitId>() + 32) as u64;
+const BYTES_PER_ID: u64 = (size_of::<GitId>() + 32) as u64;
 
 /// Source of the expected object IDs.
-pub(super) enum Expected<'a> {
+pub(super) enum ExpectedTrees<'a> {
     /// The history that was built.
-    Archived(&'a Archive, &'a Rebuilt),
+    Archived(&'a Archive, &'a RebuiltHistory),
     /// The git IDs of directories and their entries, by the hash of the directory's node.
     Listed(HashMap<ChunkHash, Vec<DirectoryIds>>),
 }
 
 /// An expected object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Object {
+enum ExpectedObject {
     /// Number in the history.
     Number(u64),
     /// Git ID.
@@ -48,19 +48,19 @@ enum Object {
 }
 
 /// Expected entries of a directory: kinds and objects by name.
-type Entries = BTreeMap<Bytes, (Option<ModeKind>, Object)>;
+type ExpectedEntries = BTreeMap<Bytes, (Option<ModeKind>, ExpectedObject)>;
 
 /// A shown directory and its expected tree.
-struct Pair {
-    place: Arc<Place>,
+struct DirectoryPair {
+    path: Arc<ItemPath>,
     node: Node,
-    tree: Object,
+    tree: ExpectedObject,
 }
 
 /// Reads the git IDs of the directories of a repository; `None` if they are not stored.
 pub(super) async fn listed(
     repository: &Repository,
-) -> Result<Option<Expected<'static>>, RepoError> {
+) -> Result<Option<ExpectedTrees<'static>>, RepoError> {
     let mut attached = repository.head().attachments.iter();
     if !attached.any(|it| it.kind == AttachmentKind::GitIds) {
         return Ok(None);
@@ -76,7 +76,7 @@ pub(super) async fn listed(
             why,
         })?;
         for one in list {
-            let entries = one.entries.len() as u64 * ID;
+            let entries = one.entries.len() as u64 * BYTES_PER_ID;
             let bytes = size_of::<DirectoryIds>() as u64 + entries + one.raw_tree.len() as u64;
             room.charge(bytes).map_err(|_| {
                 let most = budget::HISTORY >> 20;
@@ -85,18 +85,18 @@ pub(super) async fn listed(
             ids.entry(one.directory).or_default().push(one);
         }
     }
-    Ok(Some(Expected::Listed(ids)))
+    Ok(Some(ExpectedTrees::Listed(ids)))
 }
 
-impl Check<'_> {
+impl Checker<'_> {
     /// Verifies that the shown trees are those of their commits; `trees` lists them.
     pub(super) async fn shown(
         &mut self,
-        objects: &Expected<'_>,
+        objects: &ExpectedTrees<'_>,
         trees: &HashMap<GitId, GitId>,
     ) -> Result<(), RepoError> {
         let repository = self.repository;
-        let mut seen: HashSet<(ChunkHash, Object)> = HashSet::new();
+        let mut seen: HashSet<(ChunkHash, ExpectedObject)> = HashSet::new();
         let names = tree_names(repository);
         for (at, name) in names.into_iter().enumerate() {
             let snapshot = repository.snapshot(at)?;
@@ -104,13 +104,15 @@ impl Check<'_> {
                 continue;
             };
             let tree = match objects {
-                Expected::Archived(archive, _) => archive.root_of(&id.0).map(Object::Number),
-                Expected::Listed(_) => trees.get(id).cloned().map(Object::Id),
+                ExpectedTrees::Archived(archive, _) => {
+                    archive.root_of(&id.0).map(ExpectedObject::Number)
+                }
+                ExpectedTrees::Listed(_) => trees.get(id).cloned().map(ExpectedObject::Id),
             };
             // Missing trees are reported with the commits.
             let Some(tree) = tree else { continue };
-            let mut pending = vec![Pair {
-                place: Arc::new(Place::Root(name)),
+            let mut pending = vec![DirectoryPair {
+                path: Arc::new(ItemPath::Root(name)),
                 node: snapshot.root(),
                 tree,
             }];
@@ -128,32 +130,31 @@ impl Check<'_> {
     /// Checks a directory and the files in it.
     async fn pair(
         &mut self,
-        objects: &Expected<'_>,
+        objects: &ExpectedTrees<'_>,
         snapshot: &Snapshot,
         hash: ChunkHash,
-        pair: Pair,
-        pending: &mut Vec<Pair>,
+        pair: DirectoryPair,
+        pending: &mut Vec<DirectoryPair>,
     ) -> Result<(), RepoError> {
         let directory = match snapshot.directory(&pair.node).await {
             Ok(directory) => directory,
             // Reported by the walk.
-            Err(why) => return FaultKind::of(&why).map(|_| ()).ok_or(why),
+            Err(why) => return FaultKind::from_error(&why).map(drop),
         };
         let mut expected = match objects.entries(&pair.tree, hash, &directory).await {
             Ok(Ok(expected)) => expected,
             Ok(Err(why)) => {
-                self.faults.object(&pair.place, FaultKind::Altered, why);
+                self.faults.object(&pair.path, FaultKind::Altered, why);
                 return Ok(());
             }
             Err(why) => {
-                let kind = FaultKind::of(&why).ok_or_else(|| why.clone())?;
-                self.faults.object(&pair.place, kind, why);
+                (self.faults).object(&pair.path, FaultKind::from_error(&why)?, why);
                 return Ok(());
             }
         };
         for (at, entry) in directory.entries().iter().enumerate() {
-            let place = Arc::new(Place::In(
-                pair.place.clone(),
+            let path = Arc::new(ItemPath::Entry(
+                pair.path.clone(),
                 entry.name.clone(),
                 entry.size,
             ));
@@ -162,24 +163,25 @@ impl Check<'_> {
             let kind = kind_of(entry.kind);
             let Some((_, object)) = expected.filter(|(expected, _)| *expected == Some(kind)) else {
                 let why = "the tree that the commit names has no such entry";
-                self.faults.object(place, FaultKind::Altered, why);
+                self.faults.object(path, FaultKind::Altered, why);
                 continue;
             };
             match kind {
-                ModeKind::Tree => pending.push(Pair {
-                    place,
+                ModeKind::Tree => pending.push(DirectoryPair {
+                    path,
                     node,
                     tree: object,
                 }),
                 ModeKind::Submodule => {
                     let same = |id: &GitId| matches!(&entry.content, Content::Inline(found) if *found == id.0);
                     if !objects.id(&object).as_ref().is_some_and(same) {
-                        let why = "it is another commit than in the tree that the commit names";
-                        self.faults.object(place, FaultKind::Altered, why);
+                        let why =
+                            "its commit differs from the one in the tree that the commit names";
+                        self.faults.object(path, FaultKind::Altered, why);
                     }
                 }
                 ModeKind::File { .. } | ModeKind::Link => {
-                    let shown = Shown {
+                    let shown = ShownFile {
                         snapshot,
                         directory: &directory,
                         node,
@@ -187,10 +189,9 @@ impl Check<'_> {
                     };
                     match shown.altered(objects, &object).await {
                         Ok(None) => {}
-                        Ok(Some(why)) => self.faults.object(place, FaultKind::Altered, why),
+                        Ok(Some(why)) => self.faults.object(path, FaultKind::Altered, why),
                         // Reported by the walk.
-                        Err(why) if FaultKind::of(&why).is_some() => {}
-                        Err(why) => return Err(why),
+                        Err(why) => drop(FaultKind::from_error(&why)?),
                     }
                 }
             }
@@ -198,19 +199,21 @@ impl Check<'_> {
         if let Some((name, _)) = expected.pop_first() {
             let name = String::from_utf8_lossy(&name).into_owned();
             let why = format!("it lacks `{name}`, which the tree that the commit names has");
-            self.faults.object(&pair.place, FaultKind::Altered, why);
+            self.faults.object(&pair.path, FaultKind::Altered, why);
         }
         Ok(())
     }
 }
 
-impl Expected<'_> {
+impl ExpectedTrees<'_> {
     /// Returns the git ID of an object.
-    fn id(&self, object: &Object) -> Option<GitId> {
+    fn id(&self, object: &ExpectedObject) -> Option<GitId> {
         match (self, object) {
-            (_, Object::Id(id)) => Some(id.clone()),
-            (Expected::Archived(_, rebuilt), Object::Number(number)) => rebuilt.id(*number),
-            (Expected::Listed(_), Object::Number(_)) => None,
+            (_, ExpectedObject::Id(id)) => Some(id.clone()),
+            (ExpectedTrees::Archived(_, rebuilt), ExpectedObject::Number(number)) => {
+                rebuilt.id(*number)
+            }
+            (ExpectedTrees::Listed(_), ExpectedObject::Number(_)) => None,
         }
     }
 
@@ -218,17 +221,17 @@ impl Expected<'_> {
     /// two entries with the same name the last counts, as in a checkout by git.
     async fn entries(
         &self,
-        tree: &Object,
+        tree: &ExpectedObject,
         hash: ChunkHash,
         directory: &Directory,
-    ) -> Result<Result<Entries, String>, RepoError> {
+    ) -> Result<Result<ExpectedEntries, String>, RepoError> {
         match (self, tree) {
-            (Expected::Archived(archive, _), Object::Number(number)) => {
+            (ExpectedTrees::Archived(archive, _), ExpectedObject::Number(number)) => {
                 let stored = archive.tree(*number).await?.into_iter();
                 let entries = stored.map(|entry| {
                     let object = match &entry.target {
-                        Target::Number(number) => Object::Number(*number),
-                        Target::Id(id) => Object::Id(GitId(id.to_vec())),
+                        Target::Number(number) => ExpectedObject::Number(*number),
+                        Target::Id(id) => ExpectedObject::Id(GitId(id.to_vec())),
                     };
                     // Copied, so that it does not keep the group of the tree in memory.
                     let name = Bytes::copy_from_slice(&entry.name);
@@ -236,19 +239,19 @@ impl Expected<'_> {
                 });
                 Ok(Ok(entries.collect()))
             }
-            (Expected::Listed(ids), Object::Id(tree)) => {
+            (ExpectedTrees::Listed(ids), ExpectedObject::Id(tree)) => {
                 let known = ids.get(&hash).map_or(&[][..], |known| known);
                 Ok(raw_tree(tree, known, directory).map(|raw| {
                     let entries = parse_tree(&raw, tree.0.len()).flatten();
                     let entries = entries.map(|entry| {
-                        let object = Object::Id(GitId(entry.id.to_vec()));
+                        let object = ExpectedObject::Id(GitId(entry.id.to_vec()));
                         let name = Bytes::copy_from_slice(entry.name);
                         (name, (entry.kind(), object))
                     });
                     entries.collect()
                 }))
             }
-            _ => Ok(Err("it is not known which tree it should be".into())),
+            _ => Ok(Err("its expected tree is unknown".into())),
         }
     }
 }
@@ -276,9 +279,9 @@ fn raw_tree(tree: &GitId, known: &[DirectoryIds], directory: &Directory) -> Resu
     }
     Err(match other {
         Some(found) => {
-            format!("it should be the tree {tree}, and what is stored hashes to {found}")
+            format!("it should be the tree {tree}, but the stored tree hashes to {found}")
         }
-        None => format!("it should be the tree {tree}, and the IDs of its entries are not stored"),
+        None => format!("it should be the tree {tree}, but the IDs of its entries are not stored"),
     })
 }
 
@@ -309,19 +312,19 @@ fn rebuilt(ids: &DirectoryIds, directory: &Directory) -> Option<Vec<u8>> {
 }
 
 /// A shown file or link.
-struct Shown<'a> {
+struct ShownFile<'a> {
     snapshot: &'a Snapshot,
     directory: &'a Directory,
     node: Node,
     content: &'a Content,
 }
 
-impl Shown<'_> {
+impl ShownFile<'_> {
     /// Returns how the content differs from the expected content, if it does.
     async fn altered(
         &self,
-        objects: &Expected<'_>,
-        object: &Object,
+        objects: &ExpectedTrees<'_>,
+        object: &ExpectedObject,
     ) -> Result<Option<String>, RepoError> {
         let chunks: Vec<ChunkRef> = match self.content {
             Content::Chunks { first, count } => {
@@ -330,7 +333,8 @@ impl Shown<'_> {
             Content::List { .. } => self.snapshot.file_chunks(&self.node).await?,
             _ => Vec::new(),
         };
-        if let (Expected::Archived(archive, _), Object::Number(number)) = (objects, object)
+        if let (ExpectedTrees::Archived(archive, _), ExpectedObject::Number(number)) =
+            (objects, object)
             && let Archived::Chunks { segment, run, .. } = archive.content(*number)?
         {
             let archived = &segment.chunks[run.first..run.first + run.count];
@@ -340,23 +344,19 @@ impl Shown<'_> {
             }
         }
         let Some(id) = objects.id(object) else {
-            return Ok(Some("it is not known which content it should be".into()));
+            return Ok(Some("its expected content is unknown".into()));
         };
-        let mut hasher = match self.content {
-            Content::Inline(bytes) => {
-                let mut hasher = hasher(&id, ObjectKind::Blob, bytes.len() as u64);
-                hasher.update(bytes);
-                hasher
-            }
-            _ => {
-                let size = chunks.iter().map(|it| u64::from(it.raw_len)).sum();
-                hasher(&id, ObjectKind::Blob, size)
-            }
+        let inline: &[u8] = match self.content {
+            Content::Inline(bytes) => bytes,
+            _ => &[],
         };
+        let chunked: u64 = chunks.iter().map(|it| u64::from(it.raw_len)).sum();
+        let mut hasher = hasher(&id, ObjectKind::Blob, inline.len() as u64 + chunked);
+        hasher.update(inline);
         let repository = self.snapshot.repository();
         let (cache, store) = (repository.loader().cache(), repository.store());
         for at in 0..chunks.len() {
-            let raw = cache.get(store, &chunks, at, WINDOW).await?;
+            let raw = cache.get(store, &chunks, at, REQUEST_BYTES).await?;
             let hashed = move || {
                 hasher.update(&raw);
                 hasher
@@ -365,17 +365,14 @@ impl Shown<'_> {
         }
         let found = finish(hasher).unwrap_or_default();
         Ok((found != id).then(|| {
-            format!("it should be the content {id}, and what is stored hashes to {found}")
+            format!("it should be the content {id}, but the stored content hashes to {found}")
         }))
     }
 }
 
 /// Hashes an object of `size` bytes with the hash function of `like`.
 fn hasher(like: &GitId, kind: ObjectKind, size: u64) -> gix::hash::Hasher {
-    let mut hasher = gix::hash::hasher(match like.0.len() {
-        32 => gix::hash::Kind::Sha256,
-        _ => gix::hash::Kind::Sha1,
-    });
+    let mut hasher = gix::hash::hasher(hash_kind(like));
     hasher.update(&gix::objs::encode::loose_header(kind, size));
     hasher
 }

@@ -95,9 +95,6 @@ impl Policy {
     }
 
     /// Returns the policy in force.
-    ///
-    /// # Errors
-    /// [`PolicyError`].
     pub fn in_force(settings: &Settings) -> Result<Self, PolicyError> {
         let file = settings.file.clone();
         Policy::of(&settings.retention.value).map_err(|rules| PolicyError { file, rules })

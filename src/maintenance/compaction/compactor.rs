@@ -8,12 +8,12 @@ use tokio::task::block_in_place;
 
 use super::super::epoch::present_epoch;
 use super::layout::{MeasuredFile, measure};
-use super::log::{CompactionLog, CompactionLogError, CompactionRecord};
+use super::log::{CompactionLog, CompactionRecord};
 use super::plan::{CompactionPlan, plan_compaction};
 use crate::config::Settings;
 use crate::leases::{LeaseError, Leases};
 use crate::lifecycle::fsck::{self, check};
-use crate::lifecycle::{Ledger, LedgerBlob, LedgerEntry, LedgerError};
+use crate::lifecycle::{Ledger, LedgerBlob, LedgerEntry, LogError};
 use crate::prefetch::learned;
 use crate::publish::{
     Compaction, Input, Progress, PublishError, PublishOptions, Published, Retiering, better_tier,
@@ -114,12 +114,9 @@ pub enum CompactionError {
     /// The stored blobs cannot be protected.
     #[error(transparent)]
     Leases(#[from] LeaseError),
-    /// The ledger cannot be written.
+    /// The ledger, or the log of compactions, cannot be read or written.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The log of compactions cannot be read or written.
-    #[error(transparent)]
-    Log(#[from] CompactionLogError),
+    Log(#[from] LogError),
     /// The stored head differs when read back.
     #[error("the stored head is damaged when read back ({0}), so {1} keeps its old head")]
     Damaged(String, RefName),
@@ -315,9 +312,6 @@ impl<'a> Compactor<'a> {
     }
 
     /// Compacts the head of a name.
-    ///
-    /// # Errors
-    /// [`CompactionError`].
     pub async fn compact(
         &self,
         candidate: &Candidate,
@@ -430,7 +424,7 @@ impl<'a> Compactor<'a> {
         let new = stored.await?;
         let blobs = published.blobs.iter().map(|stored| stored.blob);
         let blobs: Vec<BlobId> = blobs.collect();
-        let report = check(&new, &fsck::Options::of_blobs(blobs), &()).await?;
+        let report = check(&new, &fsck::FsckOptions::of_blobs(blobs), &()).await?;
         if let Some(fault) = report.faults.first() {
             let why = format!("{}: {}", fault.what, fault.why);
             return Err(CompactionError::Damaged(why, name.clone()));

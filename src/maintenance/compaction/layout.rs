@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::cache::MAX_GAP;
-use crate::lifecycle::walk::{Need, Place, Role, Walk, with_bases};
+use crate::lifecycle::walk::{ChunkRole, Dependency, ItemPath, Walk, with_bases};
 use crate::repo::{RepoError, Repository, Tier};
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, Codec};
 
@@ -50,7 +50,7 @@ pub(super) struct Layout {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MeasuredFile<'a> {
     /// Location in the tree.
-    pub place: &'a Place,
+    pub place: &'a ItemPath,
     /// Length in bytes.
     pub size: u64,
     /// Whether the file is compressible, as far as its stored form shows.
@@ -61,9 +61,6 @@ pub(super) struct MeasuredFile<'a> {
 
 /// Measures the layout of a head; `moves` decides which files should move to another
 /// tier.
-///
-/// # Errors
-/// When a node cannot be read.
 pub(super) async fn measure(
     repository: &Repository,
     moves: &(dyn Fn(&MeasuredFile<'_>) -> bool + Sync),
@@ -71,33 +68,33 @@ pub(super) async fn measure(
     let mut layout = Layout::default();
     // Keyed by location, so that shared content counts once.
     let mut seen: HashMap<(BlobId, u64), (u32, bool)> = HashMap::new();
-    let mut file: Option<Arc<Place>> = None;
+    let mut file: Option<Arc<ItemPath>> = None;
     // Content of the trees, and patches with their bases.
     let mut content: HashSet<ChunkHash> = HashSet::new();
     let mut patches: HashMap<ChunkHash, ChunkRef> = HashMap::new();
     let mut walk = Walk::of(repository);
     while let Some(stretch) = walk.next().await {
         for found in stretch {
-            let (chunk, role) = match found.need {
-                Need::Chunk(chunk, role) => (chunk, role),
-                Need::Unreadable(why) => return Err(why),
-                Need::Opened(blob) | Need::Perhaps(blob) => {
+            let (chunk, role) = match found.dependency {
+                Dependency::Chunk(chunk, role) => (chunk, role),
+                Dependency::Unreadable(why) => return Err(why),
+                Dependency::Opened(blob) | Dependency::Perhaps(blob) => {
                     layout.blobs.entry(blob).or_default();
                     continue;
                 }
-                Need::Whole(_) => continue,
+                Dependency::Whole(_) => continue,
             };
-            if role == Role::Content && file.as_ref() != Some(&found.place) {
-                if let Place::In(_, _, size) = *found.place {
-                    let found = of_file(&found.place, size, &chunk);
+            if role == ChunkRole::Content && file.as_ref() != Some(&found.path) {
+                if let ItemPath::Entry(_, _, size) = *found.path {
+                    let found = of_file(&found.path, size, &chunk);
                     if moves(&found) {
                         layout.moves = (layout.moves.0 + 1, layout.moves.1 + size);
                     }
                 }
-                file = Some(found.place.clone());
+                file = Some(found.path.clone());
             }
-            let in_tree = role != Role::Attachment;
-            if role == Role::Content && matches!(*found.place, Place::In(..)) {
+            let in_tree = role != ChunkRole::Attachment;
+            if role == ChunkRole::Content && matches!(*found.path, ItemPath::Entry(..)) {
                 content.insert(chunk.hash);
                 if let (Codec::Patch, [base, ..]) = (chunk.codec, &chunk.bases[..]) {
                     patches.insert(chunk.hash, base.clone());
@@ -139,7 +136,7 @@ pub(super) async fn measure(
     Ok(layout)
 }
 
-fn of_file<'a>(place: &'a Place, size: u64, first: &ChunkRef) -> MeasuredFile<'a> {
+fn of_file<'a>(place: &'a ItemPath, size: u64, first: &ChunkRef) -> MeasuredFile<'a> {
     MeasuredFile {
         place,
         size,
@@ -149,12 +146,12 @@ fn of_file<'a>(place: &'a Place, size: u64, first: &ChunkRef) -> MeasuredFile<'a
 }
 
 impl Layout {
-    fn note(&mut self, chunk: &ChunkRef, role: Role) {
+    fn note(&mut self, chunk: &ChunkRef, role: ChunkRole) {
         let held = self.blobs.entry(chunk.location.blob).or_default();
         let len = u64::from(chunk.stored_len);
         held.live += len;
         held.plain |= Tier::of(std::slice::from_ref(chunk)) == Tier::Walrus;
-        if matches!(role, Role::Directory | Role::List) {
+        if matches!(role, ChunkRole::Directory | ChunkRole::List) {
             held.nodes += len;
         }
     }

@@ -3,10 +3,11 @@
 //! The planned cost is recorded first, and corrected when the actual cost is known: a run
 //! that is killed counts with its planned cost.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lifecycle::LogError;
 use walgit_durable::AppendLog;
 
 /// Period over which spending is summed, in seconds: 30 days.
@@ -37,14 +38,6 @@ pub(super) struct CompactionLog {
     log: AppendLog,
 }
 
-/// The log cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
-pub struct CompactionLogError {
-    path: PathBuf,
-    source: std::io::Error,
-}
-
 impl CompactionLog {
     /// Opens the log in `dir`, which need not exist yet.
     pub(super) fn new(dir: &Path) -> Self {
@@ -53,50 +46,31 @@ impl CompactionLog {
         }
     }
 
-    fn failed(&self, source: std::io::Error) -> CompactionLogError {
-        CompactionLogError {
-            path: self.log.path().into(),
-            source,
-        }
-    }
-
     /// Returns all records, oldest first. A line truncated by a crash is skipped.
-    ///
-    /// # Errors
-    /// When the file exists and cannot be read.
-    pub(super) fn all(&self) -> Result<Vec<CompactionRecord>, CompactionLogError> {
-        let read = self.log.read().map_err(|source| self.failed(source))?;
+    pub(super) fn all(&self) -> Result<Vec<CompactionRecord>, LogError> {
+        let read = self.log.read().map_err(LogError::at(self.log.path()))?;
         Ok(read.records)
     }
 
     /// Returns when a name was last moved, in seconds since 1970.
-    ///
-    /// # Errors
-    /// As [`CompactionLog::all`].
-    pub(super) fn last(&self, name: &str) -> Result<Option<u64>, CompactionLogError> {
+    pub(super) fn last(&self, name: &str) -> Result<Option<u64>, LogError> {
         let all = self.all()?;
         let moved = all.iter().rfind(|it| it.moved && it.name == name);
         Ok(moved.map(|it| it.at))
     }
 
     /// Returns the amount spent in the 30 days before `now`.
-    ///
-    /// # Errors
-    /// As [`CompactionLog::all`].
-    pub(super) fn spent(&self, now: u64) -> Result<f64, CompactionLogError> {
+    pub(super) fn spent(&self, now: u64) -> Result<f64, LogError> {
         let all = self.all()?;
         let recent = all.iter().filter(|it| it.at + SPENDING_PERIOD > now);
         Ok(recent.map(|it| it.cost).sum::<f64>().max(0.0))
     }
 
     /// Appends a record and waits until it is on disk.
-    ///
-    /// # Errors
-    /// When the record cannot be written.
-    pub(super) fn append(&self, record: &CompactionRecord) -> Result<(), CompactionLogError> {
+    pub(super) fn append(&self, record: &CompactionRecord) -> Result<(), LogError> {
         self.log
             .append(record)
-            .map_err(|source| self.failed(source))
+            .map_err(LogError::at(self.log.path()))
     }
 }
 

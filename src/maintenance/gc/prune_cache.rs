@@ -33,9 +33,6 @@ pub struct PrunedRecords {
 
 /// Drops cached records about unused repositories of this network; `report` lists the
 /// collected blobs.
-///
-/// # Errors
-/// When a file cannot be read or written.
 pub fn prune_cache(
     cache: &Cache,
     context: &MaintenanceContext,

@@ -11,7 +11,7 @@ use super::super::in_use::in_use;
 use super::other_users;
 use crate::leases::InUse;
 use crate::lifecycle::LedgerEntry;
-use crate::lifecycle::walk::{Need, Walk};
+use crate::lifecycle::walk::{Dependency, Walk};
 use crate::repo::Repository;
 use crate::repo::refs::Generation;
 use walgit_format::Address;
@@ -197,7 +197,7 @@ impl Marks {
         while let Some(stretch) = walk.next().await {
             for found in stretch {
                 self.live.extend(found.blobs());
-                if let Need::Unreadable(why) = found.need {
+                if let Dependency::Unreadable(why) = found.dependency {
                     failed.get_or_insert(why);
                 }
             }

@@ -12,7 +12,7 @@ use super::mark::Marks;
 use crate::config::Level;
 use crate::lifecycle::LedgerEntry;
 use crate::lifecycle::policy::Facts;
-use crate::lifecycle::walk::{Found, Need, Place, Role, Walk};
+use crate::lifecycle::walk::{ChunkRole, Dependency, ItemPath, Walk, WalkItem};
 use crate::publish::analyze::Class;
 use crate::repo::{RepoError, Repository, Tier};
 use walgit_format::RefKind;
@@ -189,30 +189,36 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn found(&mut self, found: &Found) {
-        let tier = match &found.need {
-            Need::Chunk(
+    fn found(&mut self, found: &WalkItem) {
+        let tier = match &found.dependency {
+            Dependency::Chunk(
                 _,
-                Role::Directory | Role::List | Role::Attachment | Role::Objects | Role::Base,
+                ChunkRole::Directory
+                | ChunkRole::List
+                | ChunkRole::Attachment
+                | ChunkRole::Objects
+                | ChunkRole::Base,
             )
-            | Need::Opened(_)
-            | Need::Perhaps(_) => {
+            | Dependency::Opened(_)
+            | Dependency::Perhaps(_) => {
                 self.nodes.extend(found.blobs());
                 return;
             }
-            Need::Unreadable(_) => return,
-            Need::Chunk(chunk, Role::Content) => match Tier::of(std::slice::from_ref(chunk)) {
-                Tier::Walrus => "walrus",
-                Tier::Inline | Tier::Chunked => "chunked",
-            },
-            Need::Whole(_) => "walrus",
+            Dependency::Unreadable(_) => return,
+            Dependency::Chunk(chunk, ChunkRole::Content) => {
+                match Tier::of(std::slice::from_ref(chunk)) {
+                    Tier::Walrus => "walrus",
+                    Tier::Inline | Tier::Chunked => "chunked",
+                }
+            }
+            Dependency::Whole(_) => "walrus",
         };
-        let Place::In(_, _, size) = &*found.place else {
+        let ItemPath::Entry(_, _, size) = &*found.path else {
             // Outside of trees: part of the head's history.
             self.nodes.extend(found.blobs());
             return;
         };
-        let path = found.place.path();
+        let path = found.path.path();
         let facts = Facts {
             path: &path,
             class: Class::of(&path, &[]).name(),

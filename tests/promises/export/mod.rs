@@ -353,7 +353,10 @@ fn export_does_not_overwrite_existing_files() {
     let file = full.join("file");
     for there in [&full, &file] {
         let output = world.fail(&["export", "it", there.to_str().unwrap()]);
-        assert!(output.contains("is there already"), "{output}");
+        assert!(
+            output.contains("exists and is not an empty folder"),
+            "{output}"
+        );
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
     // An empty directory is acceptable, and so is a missing path.

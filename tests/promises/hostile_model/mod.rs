@@ -18,7 +18,7 @@ use walgit_format::Kind;
 use walgit_format::chunk::{BlobId, ByteRange};
 use walgit_format::git::RawCommit;
 use walgit_fs::cache::{Cache, CacheConfig};
-use walgit_fs::lifecycle::fsck::{self, Depth, Options, Read};
+use walgit_fs::lifecycle::fsck::{self, FsckOptions, HistoryCheck, ReadScope};
 use walgit_fs::lifecycle::{ExportOptions, export};
 use walgit_fs::repo::{Loader, LoaderConfig, Node, RepoError, Snapshot};
 use walrus_client::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
@@ -196,16 +196,16 @@ async fn exercise(
     let check = |history| {
         let repository = &repository;
         async move {
-            let options = Options {
+            let options = FsckOptions {
                 history,
-                ..Options::reading(Read::Everything)
+                ..FsckOptions::reading(ReadScope::Everything)
             };
             let checked = fsck::check(repository, &options, &()).await;
             checked.is_ok_and(|report| report.is_sound())
         }
     };
-    let decoded = check(Depth::Decoded).await;
-    let hashed = check(Depth::Hashed).await;
+    let decoded = check(HistoryCheck::Decoded).await;
+    let hashed = check(HistoryCheck::Hashed).await;
     assert!(decoded || !hashed, "{}", generated.root);
     let Ok(snapshot) = repository.snapshot(0) else {
         return true;

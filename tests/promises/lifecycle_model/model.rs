@@ -9,7 +9,7 @@ use walgit_format::Address;
 use walgit_format::chunk::BlobId;
 use walgit_format::ref_name::RefName;
 use walgit_fs::leases::Leases;
-use walgit_fs::lifecycle::fsck::{self, Read};
+use walgit_fs::lifecycle::fsck::{self, ReadScope};
 use walgit_fs::lifecycle::walk::Walk;
 use walgit_fs::lifecycle::{Ledger, LedgerEntry};
 use walgit_fs::maintenance::gc::{Outcome, UnneededBlob};
@@ -253,7 +253,7 @@ impl Model {
         };
         let (fresh, _dir) = loader();
         let repository = fresh.open(self.store(), *blob, *root).await.unwrap();
-        let everything = fsck::Options::reading(Read::Everything);
+        let everything = fsck::FsckOptions::reading(ReadScope::Everything);
         let report = fsck::check(&repository, &everything, &()).await.unwrap();
         assert!(report.is_sound(), "{address}: {:?}", report.faults);
         let expected = self.trees[self.content_of(address) as usize].path();
