@@ -15,7 +15,7 @@ use super::prefetch_budget::{self, PrefetchPermit};
 use super::single_flight::{FetchGuard, InFlightFetch, InFlightTable, PrefetchHandle, Priority};
 use super::stats::Counters;
 use walgit_format::chunk::{ChunkHash, ChunkRef};
-use walrus_client::{BlobStore, Extent, Rejected, StoreError};
+use walrus_client::{BlobStore, ReadRange, Rejected, StoreError};
 
 /// Chunk `table[index]` of a store, with the chunks that follow in the table and are
 /// adjacent in the blob, in one ranged read of at most `window` stored bytes.
@@ -251,7 +251,7 @@ impl Cache {
                 Counters::add(&self.counters.called_off, 1);
                 return;
             }
-            result = store.read(blob, Extent::Part(read.range), &mut accept) => result,
+            result = store.read(blob, ReadRange::Part(read.range), &mut accept) => result,
         };
         if let Err(error) = result {
             Counters::add(&self.counters.failed_fetches, 1);

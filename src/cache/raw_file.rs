@@ -20,7 +20,7 @@ use super::single_flight::{FetchGuard, InFlightFetch, PrefetchHandle, Priority};
 use super::stats::Counters;
 use super::view::CacheView;
 use walgit_format::chunk::{ByteRange, ChunkRef, MAX_DATA_CHUNK, Proof, WholeBlob};
-use walrus_client::{BlobStore, Extent, MAX_PAYLOAD, Rejected, StoreError};
+use walrus_client::{BlobStore, MAX_PAYLOAD, ReadRange, Rejected, StoreError};
 use walrus_encoding::blob_id;
 
 /// Blobs up to this length are verified in memory; longer ones on disk.
@@ -179,7 +179,7 @@ impl Cache {
             verified = Some(bytes);
             Ok(())
         };
-        let read = store.read(file.blob, Extent::Whole { at_most }, &mut accept);
+        let read = store.read(file.blob, ReadRange::Whole { at_most }, &mut accept);
         read.await?;
         let content = verified.ok_or(CacheError::Interrupted)?;
         let (cache, file, key) = (self.clone(), file.clone(), store.at_rest().cloned());
@@ -219,7 +219,7 @@ impl Cache {
                 part = bytes;
                 Ok(())
             };
-            let read = store.read(file.blob, Extent::Part(range), &mut accept);
+            let read = store.read(file.blob, ReadRange::Part(range), &mut accept);
             read.await?;
             (hash, spool) = blocking(move || {
                 hash.update(&part);

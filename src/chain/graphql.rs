@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::Url;
@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use walgit_format::chain::{ChainError, MoveObject, ObjectId, answer};
 use walrus_client::net::{
-    Done, FIRST_CONTACT, Failure, FailureKind, FailureLog, Journal, Next, Retry, Tls, Verdict,
-    attempts_told, http,
+    Attempts, FIRST_CONTACT_TIMEOUT, Failure, FailureHandling, FailureKind, FailureLog, Journal,
+    Retry, RetryObserver, Tls, Verdict, http,
 };
 use walrus_client::network::NetPolicy;
 
@@ -133,21 +133,16 @@ impl Chain {
             attempt: AtomicU32::new(1),
             failed: Mutex::default(),
         };
-        let timed_out = |deadline: Duration| {
-            let why = format!("no answer within {} s", deadline.as_secs_f64());
-            question.record(FailureKind::Timeout, Done::GaveUp, &why);
-            self.unavailable(why)
-        };
-        let follows = |next| question.follows(next);
-        let mut retry = self.retry.clone();
+        let mut retry = self.retry;
         if !self.answered.load(Ordering::Relaxed) {
-            retry.deadline = retry.deadline.min(FIRST_CONTACT);
+            retry.deadline = retry.deadline.min(FIRST_CONTACT_TIMEOUT);
         }
-        let done = attempts_told(&retry, timed_out, follows, |attempt| {
-            question.attempt.store(attempt + 1, Ordering::Relaxed);
-            question.ask_once(&body)
-        })
-        .await;
+        let mut attempts = Attempts::new(retry, &question);
+        let done = loop {
+            if let Some(done) = attempts.run(question.ask_once(&body)).await {
+                break done;
+            }
+        };
         self.answered.fetch_or(done.is_ok(), Ordering::Relaxed);
         done
     }
@@ -253,20 +248,20 @@ impl Question<'_> {
     async fn ask_once(&self, body: &Value) -> Result<(Value, u64), Verdict<ChainError>> {
         let chain = self.chain;
         let refused = |kind: FailureKind, why: String| {
-            self.failed(kind, &why);
+            self.note_failure(kind, &why);
             let url = chain.url.to_string();
             Verdict::Final(ChainError::Refused { url, why })
         };
         let heals = |kind: FailureKind, why: String| {
-            self.failed(kind, &why);
+            self.note_failure(kind, &why);
             Verdict::MayHeal(chain.unavailable(why), None)
         };
         if let Err(error) = chain.tls.check(&chain.url) {
             let why = error.to_string();
-            self.failed(FailureKind::Untrusted, &why);
+            self.note_failure(FailureKind::Untrusted, &why);
             return Err(Verdict::Final(chain.unavailable(why)));
         }
-        let broken = |error: reqwest::Error| heals(http::breach_kind(&error), http::cause(&error));
+        let broken = |error: reqwest::Error| heals(http::broken_kind(&error), http::cause(&error));
         let sent = chain.client.post(chain.url.clone()).json(body).send().await;
         let response = sent.map_err(broken)?;
         let status = response.status();
@@ -281,32 +276,43 @@ impl Question<'_> {
         let protocol = |why: String| refused(FailureKind::Protocol, why);
         let text = text.ok_or_else(|| {
             let what = format!("an answer of over {MAX_ANSWER} bytes");
-            self.failed(FailureKind::Protocol, &what);
+            self.note_failure(FailureKind::Protocol, &what);
             Verdict::Final(chain.too_much(what))
         })?;
         let data = answer::data(&text).map_err(|why| protocol(http::words(&why)))?;
         Ok((data, text.len() as u64))
     }
 
-    fn failed(&self, kind: FailureKind, why: &str) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        *failed = Some((kind, why.into()));
+    fn latest_failure(&self) -> MutexGuard<'_, Option<(FailureKind, String)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn follows(&self, next: Next) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = match next {
-            Next::Again => Done::Retried,
-            Next::GiveUp => Done::GaveUp,
-        };
-        if let Some((kind, why)) = failed.take() {
-            self.record(kind, done, &why);
+    fn note_failure(&self, kind: FailureKind, why: &str) {
+        *self.latest_failure() = Some((kind, why.into()));
+    }
+
+    fn record(&self, kind: FailureKind, handling: FailureHandling, why: &str) {
+        let attempt = self.attempt.load(Ordering::Relaxed);
+        let node = self.chain.url.as_str();
+        (self.chain.failures).record(Failure::now(node, "object", kind, attempt, handling, why));
+    }
+}
+
+impl RetryObserver<ChainError> for Question<'_> {
+    fn starts(&self, number: u32) {
+        self.attempt.store(number, Ordering::Relaxed);
+    }
+
+    fn failed(&self, handling: FailureHandling) {
+        let failed = std::mem::take(&mut *self.latest_failure());
+        if let Some((kind, why)) = failed {
+            self.record(kind, handling, &why);
         }
     }
 
-    fn record(&self, kind: FailureKind, done: Done, why: &str) {
-        let attempt = self.attempt.load(Ordering::Relaxed);
-        let node = self.chain.url.as_str();
-        (self.chain.failures).record(Failure::now(node, "object", kind, attempt, done, why));
+    fn timed_out(&self, deadline: Duration) -> ChainError {
+        let why = format!("no answer within {} s", deadline.as_secs_f64());
+        self.record(FailureKind::Timeout, FailureHandling::GaveUp, &why);
+        self.chain.unavailable(why)
     }
 }

@@ -17,7 +17,7 @@ use crate::maintenance::compaction::{
 };
 use walgit_format::ref_name::RefName;
 use walrus_client::clock::unix_seconds;
-use walrus_client::{BlobStore, DryStore};
+use walrus_client::{BlobStore, DryRunStore};
 
 /// Rewrite heads that many publishes have scattered over many blobs
 ///
@@ -60,7 +60,7 @@ impl Compact {
         let settings = context.settings()?;
         let session = Session::new(&settings, &self.keys)?;
         let store: Arc<dyn BlobStore> = if self.dry_run {
-            Arc::new(DryStore::new(context::store(&settings)?))
+            Arc::new(DryRunStore::new(context::store(&settings)?))
         } else {
             context::store_to_write(&settings)?
         };

@@ -17,7 +17,7 @@ use crate::repo::{RepoError, Repository};
 use walgit_format::Address;
 use walgit_format::chunk::{BlobId, ChunkHash, PrivateError, SecretKey};
 use walgit_format::ref_name::RefName;
-use walrus_client::auth::Kept;
+use walrus_client::auth::SecretLocation;
 
 /// Maximum length of the part of a key's name that comes from the repository.
 const MAX_STEM: usize = 48;
@@ -75,7 +75,7 @@ pub(super) struct KeptKey {
     /// Its name among the user's keys.
     pub(super) name: String,
     /// Its location.
-    pub(super) kept: Kept,
+    pub(super) kept: SecretLocation,
     /// Whether this command created it.
     pub(super) made: bool,
 }
@@ -193,13 +193,13 @@ impl ChosenKey {
     /// Stores the key before it encrypts anything, so that all stored content stays
     /// readable.
     pub(super) fn store(&self, settings: &Settings) -> Result<KeptKey> {
-        let (name, stored) = stored_keys(settings).keep(&self.name, &self.key)?;
+        let (name, stored) = stored_keys(settings).add_renamed(&self.name, &self.key)?;
         if let Some(why) = &stored.keyring {
             warn_of_key_file(settings, why);
         }
         Ok(KeptKey {
             name,
-            kept: stored.kept,
+            kept: stored.location,
             made: self.made,
         })
     }

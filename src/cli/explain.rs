@@ -16,8 +16,8 @@ use crate::publish::tier::{RuledOut, Score, TierDecision, TierFacts, choose};
 use crate::repo::Tier;
 use walgit_prefetch::Profile;
 use walgit_prefetch::model::Limits;
-use walrus_client::Role;
 use walrus_client::net::Conditions;
+use walrus_client::net::Role;
 
 /// Show which tier a publish selects for a file, and why
 ///

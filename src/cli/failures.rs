@@ -8,7 +8,9 @@ use jiff::{Span, SpanRelativeTo, Timestamp, Unit};
 
 use super::context::Context;
 use walrus_client::clock::unix_seconds;
-use walrus_client::net::{Consequence, Done, FailureGroup, FailureReport, Journal, Wanted};
+use walrus_client::net::{
+    Consequence, FailureFilter, FailureGroup, FailureHandling, FailureReport, Journal,
+};
 
 /// Show failed network requests and what to do about them
 ///
@@ -30,7 +32,7 @@ impl Failures {
     pub(super) fn run(self, context: &Context) -> Result<()> {
         let path = context.settings()?.failures();
         let failures = Journal::read(&path).with_context(|| path.display().to_string())?;
-        let wanted = Wanted {
+        let wanted = FailureFilter {
             since: self.since.unwrap_or(0),
             endpoint: self.endpoint,
         };
@@ -89,14 +91,14 @@ fn print_group(group: &FailureGroup, now: u64) -> Result<()> {
     outln!("  {}", bars(&group.over_time))?;
     let operations = group.operations.iter();
     let operations = operations.map(|(name, n)| format!("{name} {n}"));
-    let done = group.done.iter().map(|(done, n)| {
+    let done = group.handlings.iter().map(|(done, n)| {
         let words = match done {
-            Done::Retried => "retried",
-            Done::FailedOver => "failed over to another",
-            Done::Hedged => "another was faster",
-            Done::Certified => "stored nevertheless",
-            Done::Tolerated => "read nevertheless",
-            Done::GaveUp => "given up",
+            FailureHandling::Retried => "retried",
+            FailureHandling::FailedOver => "failed over to another",
+            FailureHandling::Hedged => "another was faster",
+            FailureHandling::Certified => "stored nevertheless",
+            FailureHandling::Tolerated => "read nevertheless",
+            FailureHandling::GaveUp => "given up",
         };
         format!("{words} {n}")
     });

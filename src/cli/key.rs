@@ -12,7 +12,7 @@ use super::context::Context;
 use super::{output, secrets};
 use crate::config::Settings;
 use crate::repo::refs::{NamedRef, RefStore};
-use walrus_client::auth::{Added, Kept, KeyringError, Replaced};
+use walrus_client::auth::{KeyAddition, KeyringError, ReplacedKey, SecretLocation};
 
 /// Manage keys of encrypted repositories
 ///
@@ -133,15 +133,15 @@ fn add(
         }
     };
     let (stored, replaced) = match stored_keys(settings).add(name, &key, replace)? {
-        Added::Already(kept) => {
+        KeyAddition::Already(kept) => {
             let report = json!({"name": name, "kept": kept, "unchanged": true});
             return context.report(&report, || outln!("key {name} is already stored in {kept}"));
         }
-        Added::Stored(stored, replaced) => (stored, replaced),
+        KeyAddition::Stored(stored, replaced) => (stored, replaced),
     };
-    let kept = stored.kept;
+    let kept = stored.location;
     let former = match &replaced {
-        Some(Replaced::Aside(former)) => Some(former),
+        Some(ReplacedKey::RenamedTo(former)) => Some(former),
         _ => None,
     };
     context.report(
@@ -155,7 +155,7 @@ fn add(
         (None, Some(_)) => warning!("the former key {name} was damaged, and is deleted"),
         (None, None) => {}
     }
-    if kept == Kept::File {
+    if kept == SecretLocation::File {
         let why = stored.keyring.unwrap_or(KeyringError::NoEntry);
         warn_of_key_file(settings, &why);
     }

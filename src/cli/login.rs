@@ -15,7 +15,8 @@ use super::context::{self, Context};
 use super::{output, secrets};
 use walrus_client::auth::oauth::{self, CodeFlow, DeviceFlow, Issuer};
 use walrus_client::auth::{
-    AuthError, Grant, Held, Kept, KeyringError, Origin, Secret, SignIn, UploadTokens, is_private,
+    AuthError, Grant, KeyringError, Origin, Secret, SecretLocation, SignIn, SignInSecret,
+    UploadTokens, is_private,
 };
 use walrus_client::network::{AuthMethod, Network, NetworkPlace, OauthProfile};
 
@@ -61,32 +62,32 @@ impl Login {
                 sendable.map_err(|_| AuthError::Header {
                     what: "the API key",
                 })?;
-                Held::ApiKey { key }
+                SignInSecret::ApiKey { key }
             }
             AuthMethod::Jwt(profile) => {
                 let what = "the publisher's secret";
                 let key = read_secret(self.jwt_secret_file.as_deref(), what, &network.name)?;
                 UploadTokens::new(&key, profile)?;
-                Held::Jwt { key }
+                SignInSecret::Jwt { key }
             }
             AuthMethod::Oauth(profile) => {
                 let flow = async { Ok(sign_in(profile, self.device).await?) };
-                Held::Oauth(context.run(flow)?)
+                SignInSecret::Oauth(context.run(flow)?)
             }
         };
         let who = match &held {
-            Held::Oauth(grant) => grant.who.clone(),
+            SignInSecret::Oauth(grant) => grant.user.clone(),
             _ => None,
         };
         let sign_ins = context::sign_ins(&settings);
         let lock = sign_ins.lock(&network.name)?;
         let before = sign_ins.get(&network.name).ok().flatten();
         let stored = sign_ins.put(&network.name, &SignIn::new(origins.clone(), held))?;
-        let kept = stored.kept;
+        let kept = stored.location;
         drop(lock);
         // Revoke tokens that would otherwise stay valid unused.
-        if let Some((SignIn { held, .. }, _)) = before
-            && let Held::Oauth(old) = held
+        if let Some((SignIn { secret: held, .. }, _)) = before
+            && let SignInSecret::Oauth(old) = held
         {
             let _ = context.wait(oauth::revoke(&old));
         }
@@ -101,8 +102,8 @@ impl Login {
             let name = who.map(|who| format!(" as {who}")).unwrap_or_default();
             outln!("signed in to {}{name}; stored in {kept}", network.name)
         })?;
-        if let Some(KeyringError::Silent) = stored.keyring {
-            let why = KeyringError::Silent;
+        if let Some(KeyringError::TimedOut) = stored.keyring {
+            let why = KeyringError::TimedOut;
             warning!("the system keyring was not used: {why}");
         }
         Ok(())
@@ -223,8 +224,8 @@ impl Logout {
         let removed = sign_ins.remove(network)?;
         drop(lock);
         let mut revoked = false;
-        if let Ok(Some((SignIn { held, .. }, _))) = found
-            && let Held::Oauth(grant) = held
+        if let Ok(Some((SignIn { secret: held, .. }, _))) = found
+            && let SignInSecret::Oauth(grant) = held
         {
             match context.wait(oauth::revoke(&grant)) {
                 Ok(done) => revoked = done,
@@ -259,7 +260,7 @@ struct Identity {
     #[serde(skip_serializing_if = "Option::is_none")]
     issuer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    kept: Option<Kept>,
+    kept: Option<SecretLocation>,
     /// Recipients of the secret.
     origins: Vec<Origin>,
     /// In seconds since 1970.
@@ -289,12 +290,12 @@ impl Whoami {
             renewed: false,
         };
         if let Some((found, kept)) = context::sign_ins(&settings).get(&network.name)? {
-            report.signed_in = found.held.method() == network.auth.name();
+            report.signed_in = found.secret.method() == network.auth.name();
             report.kept = Some(kept);
             report.origins = found.origins;
-            report.since = Some(found.since);
-            if let Held::Oauth(grant) = found.held {
-                report.who = grant.who.clone();
+            report.since = Some(found.created_at);
+            if let SignInSecret::Oauth(grant) = found.secret {
+                report.who = grant.user.clone();
                 report.issuer = Some(grant.issuer.clone());
                 report.expires = grant.expires;
                 report.renewed = grant.refresh.is_some();

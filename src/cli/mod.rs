@@ -149,7 +149,7 @@ commands!(Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    walrus_client::auth::harden();
+    walrus_client::auth::harden_process();
     // Panic messages may quote authors' text; backtraces are for developers.
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|panic| {

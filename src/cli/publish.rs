@@ -32,7 +32,7 @@ use walgit_format::ref_name::RefName;
 use walgit_prefetch::Profile;
 use walgit_prefetch::model::Limits;
 use walrus_client::network::MAX_EPOCHS;
-use walrus_client::{BlobStore, DryStore, PutOptions};
+use walrus_client::{BlobStore, DryRunStore, PutOptions};
 
 /// Publish a git repository or a plain folder; prints its address
 ///
@@ -280,7 +280,7 @@ impl Publish {
         let settings = session.settings;
         let store: Arc<dyn BlobStore> = if self.dry_run {
             // A dry run needs no sign-in.
-            Arc::new(DryStore::new(context::store(settings)?))
+            Arc::new(DryRunStore::new(context::store(settings)?))
         } else {
             context::store_to_write(settings)?
         };

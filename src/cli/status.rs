@@ -18,7 +18,7 @@ use crate::daemon::{
 use crate::fuse::Liveness;
 use walrus_client::clock::unix_seconds;
 use walrus_client::net::Conditions;
-use walrus_client::{BreakerState, EndpointHealth, Role};
+use walrus_client::net::{BreakerState, EndpointHealth, Role};
 
 /// Show mounts, cache hit rates and network traffic
 ///
@@ -257,7 +257,7 @@ fn endpoint_row(endpoint: &EndpointHealth) -> [String; 3] {
     if let Some(left) = endpoint.quarantined_s {
         notes.push(format!(
             "sent corrupt data {} times, is used last for {} min",
-            endpoint.lies,
+            endpoint.integrity_violations,
             left.div_ceil(60)
         ));
     }

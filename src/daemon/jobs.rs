@@ -16,7 +16,7 @@ use crate::maintenance::compaction::{Compactor, Selection};
 use crate::maintenance::renew::{RenewalOptions, RenewalTerms, renew};
 use crate::publish::NoProgress;
 use crate::repo::Access;
-use walrus_client::auth::{Credentials, KeyChest, SignIns};
+use walrus_client::auth::{Credentials, KeyStore, SignIns};
 use walrus_client::clock::unix_seconds;
 use walrus_client::net::Journal;
 use walrus_client::{self, BlobStore};
@@ -167,7 +167,7 @@ fn open_blocking(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Access), Jo
     let sign_ins = SignIns::new(&settings.dirs.data.join("auth"));
     let credentials = Credentials::load(&sign_ins, network)?;
     let store = walrus_client::open_as(credentials, network, deadline, journal)?;
-    let (keys, missing) = KeyChest::new(&settings.dirs.data.join("keys")).all()?;
+    let (keys, missing) = KeyStore::new(&settings.dirs.data.join("keys")).all()?;
     // Every head must be readable.
     if let Some(error) = missing.into_iter().next() {
         return Err(error.into());

@@ -5,7 +5,8 @@
 
 use super::status::DaemonStatus;
 use crate::fuse::DriverStats;
-use walrus_client::{BreakerState, EndpointHealth, Role, StoreHealth};
+use walrus_client::StoreHealth;
+use walrus_client::net::{BreakerState, EndpointHealth, Role};
 
 impl DaemonStatus {
     /// Returns the metrics in Prometheus' text format.
@@ -36,7 +37,7 @@ impl DaemonStatus {
             ("corrupt_answers_total counter", |h| h.corrupt),
             ("hedges_total counter", |h| h.hedges),
             ("hedges_won_total counter", |h| h.hedges_won),
-            ("not_asked_total counter", |h| h.not_asked),
+            ("not_asked_total counter", |h| h.skipped),
         ];
         let mut text = String::new();
         for (metric, value) in totals {
@@ -77,8 +78,8 @@ impl DaemonStatus {
             ("quarantined gauge", |e| {
                 Some(f64::from(e.quarantined_s.is_some()))
             }),
-            ("lies_total counter", |e| Some(f64::from(e.lies))),
-            ("concurrency gauge", |e| Some(f64::from(e.at_once))),
+            ("lies_total counter", |e| Some(f64::from(e.integrity_violations))),
+            ("concurrency gauge", |e| Some(f64::from(e.concurrency_limit))),
         ];
         for (metric, of) in metrics {
             let values = self.networks.iter().flat_map(|network| {

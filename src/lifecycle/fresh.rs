@@ -17,7 +17,10 @@ use walgit_format::chunk::BlobId;
 use walrus_client::clock::unix_seconds;
 use walrus_client::net::{Retry, jittered};
 use walrus_client::network::{Network, NetworkPlace};
-use walrus_client::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
+use walrus_client::{
+    BlobLifetimes, BlobReader, BlobStore, BlobWriter, PutOptions, PutReceipt, ReadRange,
+    StoreError, StoreLayer, Verifier,
+};
 
 /// Time during which a blob counts as recently stored, in seconds.
 const FRESH: u64 = 600;
@@ -79,17 +82,19 @@ impl FreshStore {
     }
 }
 
-#[async_trait]
-impl BlobStore for FreshStore {
+impl StoreLayer for FreshStore {
     fn inner(&self) -> Option<&dyn BlobStore> {
         Some(&*self.inner)
     }
+}
 
+#[async_trait]
+impl BlobReader for FreshStore {
     async fn read(
         &self,
         blob: BlobId,
-        extent: Extent,
-        accept: &mut Accept<'_>,
+        extent: ReadRange,
+        accept: &mut Verifier<'_>,
     ) -> Result<(), StoreError> {
         let end = Instant::now() + self.retry.deadline;
         let mut pause = self.retry.first_pause;
@@ -107,30 +112,24 @@ impl BlobStore for FreshStore {
             pause = (pause * 2).min(self.retry.longest_pause);
         }
     }
+}
 
-    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
-        self.inner.len(blob).await
-    }
-
+#[async_trait]
+impl BlobWriter for FreshStore {
     async fn put(
         &self,
         blob: BlobId,
         body: Bytes,
         options: &PutOptions,
-    ) -> Result<Stored, StoreError> {
+    ) -> Result<PutReceipt, StoreError> {
         let stored = self.inner.put(blob, body, options).await?;
         self.stored().insert(blob);
         Ok(stored)
     }
+}
 
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.inner.flush().await
-    }
-
-    fn max_body(&self) -> u64 {
-        self.inner.max_body()
-    }
-
+#[async_trait]
+impl BlobLifetimes for FreshStore {
     async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
         self.stored().remove(&blob);
         self.inner.delete(blob).await

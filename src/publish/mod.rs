@@ -86,7 +86,7 @@ use packs::Packs;
 use previous_publish::PreviousPublish;
 use upload::{Uploads, blocking, joined};
 use walgit_format::head::AttachmentKind;
-use walrus_client::{BlobStore, PrivateHeaders, PrivateStore, StoredBlob};
+use walrus_client::{BlobStore, EncryptedHeaders, EncryptedStore, StoredBlob};
 use walrus_encoding::cost;
 
 /// Maximum number of packs that wait for their upload.
@@ -122,8 +122,8 @@ pub async fn publish(
 ) -> Result<Published, PublishError> {
     let access = Access::with_key(store.clone(), options.key.clone());
     let private = options.key.as_ref().map(|key| {
-        let headers = Arc::new(PrivateHeaders::default());
-        Arc::new(PrivateStore::new(store.clone(), key, headers))
+        let headers = Arc::new(EncryptedHeaders::default());
+        Arc::new(EncryptedStore::new(store.clone(), key, headers))
     });
     let store: Arc<dyn BlobStore> = match &private {
         Some(private) => private.clone(),

@@ -23,7 +23,7 @@ use walgit_format::guard::Guard;
 use walgit_format::head::{AttachmentKind, MAX_SHIPPED};
 use walgit_format::prior::MAX_PRIOR;
 use walgit_format::{ChunkList, Content, Directory, Head, MalformedNode};
-use walrus_client::{BlobStore, Extent, PrivateHeaders, Rejected, StoreError};
+use walrus_client::{BlobStore, EncryptedHeaders, ReadRange, Rejected, StoreError};
 
 /// Settings of a [`Loader`].
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ pub struct Loader {
     /// Recently used archives, by the blob of the head.
     archives: Kept<BlobId, Arc<Archive>>,
     /// Headers of encrypted blobs read so far.
-    headers: Arc<PrivateHeaders>,
+    headers: Arc<EncryptedHeaders>,
 }
 
 impl fmt::Debug for Loader {
@@ -118,7 +118,7 @@ impl Loader {
         &self.cache
     }
 
-    pub(super) fn headers(&self) -> &Arc<PrivateHeaders> {
+    pub(super) fn headers(&self) -> &Arc<EncryptedHeaders> {
         &self.headers
     }
 
@@ -176,7 +176,7 @@ impl Loader {
     ) -> Result<FoundHead, RepoError> {
         let mut found = None;
         let mut not_ours = None;
-        let start = Extent::Part(ByteRange::new(0, MIN_BLOB));
+        let start = ReadRange::Part(ByteRange::new(0, MIN_BLOB));
         let mut accept = |bytes: Bytes| {
             let refuse = |why: String| RepoError::NotARepository { blob, why };
             let opened = enter(access, &self.headers, blob, bytes);

@@ -22,7 +22,7 @@ use walgit_format::chunk::{
 use walgit_format::directory::ImpliedContent;
 use walgit_format::head::CommitId;
 use walgit_format::manifest::{MAX_MANIFEST, Manifest, ManifestFile};
-use walrus_client::{BlobStore, Extent, Rejected, SealedStore};
+use walrus_client::{BlobStore, LegacyEncryptedStore, ReadRange, Rejected};
 use walrus_encoding::blob_id;
 
 /// Longest blob that is fetched whole to detect its format, in bytes.
@@ -278,7 +278,7 @@ pub(super) fn shelf(access: &Access, first: Option<usize>) -> Option<Arc<dyn Blo
     if let Some(first) = first.filter(|&first| first < keys.len()) {
         keys.swap(0, first);
     }
-    let store = SealedStore::new(access.store.clone(), keys)?;
+    let store = LegacyEncryptedStore::new(access.store.clone(), keys)?;
     Some(Arc::new(store))
 }
 
@@ -332,7 +332,7 @@ async fn fetch_whole(store: &Arc<dyn BlobStore>, blob: BlobId) -> Result<Bytes, 
         }
         Ok(())
     };
-    let whole = Extent::Whole { at_most };
+    let whole = ReadRange::Whole { at_most };
     store.read(blob, whole, &mut accept).await?;
     proven.ok_or(RepoError::Cache(CacheError::Interrupted))
 }

@@ -9,7 +9,7 @@ use super::access::Access;
 use walgit_format::chunk::{
     BlobId, ChunkHash, PrivateBlob, PrivateError, PrivateHeader, PrivateKeys, SecretKey, is_private,
 };
-use walrus_client::{BlobStore, PrivateHeaders, PrivateStore};
+use walrus_client::{BlobStore, EncryptedHeaders, EncryptedStore};
 
 /// Read access to a head: in plaintext or with a key.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Door {
     /// Store of its blobs; returns plaintext.
     pub(super) store: Arc<dyn BlobStore>,
     /// The same store, if it decrypts.
-    private: Option<Arc<PrivateStore>>,
+    private: Option<Arc<EncryptedStore>>,
 }
 
 impl Door {
@@ -30,8 +30,8 @@ impl Door {
     }
 
     /// Access with one of the keys.
-    fn locked(access: &Access, key: &SecretKey, headers: &Arc<PrivateHeaders>) -> Self {
-        let private = PrivateStore::new(access.store.clone(), key, headers.clone());
+    fn locked(access: &Access, key: &SecretKey, headers: &Arc<EncryptedHeaders>) -> Self {
+        let private = EncryptedStore::new(access.store.clone(), key, headers.clone());
         let private = Arc::new(private);
         Door {
             store: private.clone(),
@@ -43,7 +43,7 @@ impl Door {
     /// key.
     pub(super) fn all(
         access: &Access,
-        headers: &Arc<PrivateHeaders>,
+        headers: &Arc<EncryptedHeaders>,
     ) -> impl Iterator<Item = Self> {
         let locked = (access.keys.iter()).map(|key| Door::locked(access, key, headers));
         std::iter::once(Door::open(access)).chain(locked)
@@ -67,7 +67,7 @@ impl Door {
 /// [`RepoError::Private`] if the blob is encrypted and cannot be decrypted.
 pub(super) fn enter(
     access: &Access,
-    headers: &Arc<PrivateHeaders>,
+    headers: &Arc<EncryptedHeaders>,
     blob: BlobId,
     bytes: Bytes,
 ) -> Result<(Door, Bytes), RepoError> {
@@ -77,7 +77,7 @@ pub(super) fn enter(
     let opened = PrivateHeader::decode(&bytes).and_then(|header| {
         let (key, opened) = unlock(access, &header)?;
         let plain = opened.open_start(&bytes)?;
-        headers.keep(blob, header);
+        headers.insert(blob, header);
         Ok((Door::locked(access, key, headers), plain.into()))
     });
     opened.map_err(|why| RepoError::Private {

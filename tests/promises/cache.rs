@@ -10,7 +10,10 @@ use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, Location};
 use walgit_fs::cache::{
     Cache, CacheConfig, CacheError, ClearScope, PrefetchGoal, PrefetchHandle, RecordNamespace,
 };
-use walrus_client::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
+use walrus_client::{
+    BlobLifetimes, BlobReader, BlobStore, BlobWriter, PutOptions, PutReceipt, ReadRange,
+    StoreError, StoreLayer, Verifier,
+};
 
 use crate::support::tree::noise;
 use crate::support::{block_on, eventually};
@@ -38,13 +41,15 @@ impl Drop for Reading<'_> {
     }
 }
 
+impl StoreLayer for CountingStore {}
+
 #[async_trait]
-impl BlobStore for CountingStore {
+impl BlobReader for CountingStore {
     async fn read(
         &self,
         blob: BlobId,
-        extent: Extent,
-        accept: &mut Accept<'_>,
+        read_range: ReadRange,
+        accept: &mut Verifier<'_>,
     ) -> Result<(), StoreError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.reading.fetch_add(1, Ordering::SeqCst);
@@ -52,7 +57,7 @@ impl BlobStore for CountingStore {
         if self.slow {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        let Extent::Part(range) = extent else {
+        let ReadRange::Part(range) = read_range else {
             panic!("the cache reads ranges of packs");
         };
         if range.start() == 0 {
@@ -71,8 +76,11 @@ impl BlobStore for CountingStore {
     async fn len(&self, _: BlobId) -> Result<Option<u64>, StoreError> {
         Ok(Some(self.bytes.len() as u64))
     }
+}
 
-    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
+#[async_trait]
+impl BlobWriter for CountingStore {
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<PutReceipt, StoreError> {
         Err(StoreError::NoEndpoint("publisher"))
     }
 
@@ -84,6 +92,8 @@ impl BlobStore for CountingStore {
         0
     }
 }
+
+impl BlobLifetimes for CountingStore {}
 
 /// `count` adjacent chunks of `len` bytes.
 fn chunks(count: usize, len: usize) -> (Vec<ChunkRef>, Bytes) {

@@ -5,7 +5,7 @@ use std::fs;
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use walgit_format::chunk::BlobId;
-use walrus_client::{BlobStore as _, LocalDir, PutOptions, StoreError};
+use walrus_client::{BlobWriter as _, LocalDir, PutOptions, StoreError};
 
 use crate::support::tree::noise;
 use crate::support::{Server, World, block_on};

@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 use walgit_format::chunk::BlobId;
-use walrus_client::net::Retry;
+use walrus_client::network::NetPolicy;
 use walrus_client::{
-    BlobStore as _, Extent, HttpConfig, HttpStore, PutOptions, Rejected, StoreError,
+    BlobReader as _, BlobWriter as _, HttpConfig, HttpStore, PutOptions, ReadRange, Rejected,
+    StoreError,
 };
 use walrus_encoding::blob_id::blob_id;
 
@@ -44,13 +45,14 @@ impl Devnet {
         HttpStore::new(HttpConfig {
             aggregators: vec![self.server.url.clone(), self.server.url.clone()],
             publishers: vec![self.server.url.clone()],
-            retry: Retry {
+            policy: NetPolicy {
                 retries: 3,
-                first_pause: Duration::from_millis(20),
-                longest_pause: Duration::from_millis(50),
-                deadline: Duration::from_secs(10),
+                first_pause_ms: 20,
+                longest_pause_ms: 50,
+                ..NetPolicy::default()
             },
-            silence: Duration::from_millis(300),
+            deadline: Duration::from_secs(10),
+            read_timeout: Duration::from_millis(300),
             ..HttpConfig::default()
         })
         .unwrap()
@@ -69,7 +71,7 @@ impl Devnet {
             true => Ok(()),
             false => Err(Rejected::because("these are other bytes")),
         };
-        let extent = Extent::Whole {
+        let extent = ReadRange::Whole {
             at_most: self.content.len() as u64,
         };
         store.read(self.blob, extent, &mut { accept }).await

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use serde_json::Value;
 use walgit_format::chunk::{BlobId, ByteRange, PrivateKeys, SecretKey, private_len};
 use walrus_client::{
-    BlobStore, Extent, LocalDir, PrivateHeaders, PrivateStore, PutOptions, StoreError,
+    BlobReader as _, BlobWriter as _, EncryptedHeaders, EncryptedStore, LocalDir, PutOptions,
+    ReadRange, StoreError,
 };
 use walrus_encoding::blob_id::blob_id;
 
@@ -507,16 +508,16 @@ impl SealedBlob {
     }
 
     /// The directory, and a store over it that has not read the header yet.
-    fn open(&self) -> (LocalDir, PrivateStore) {
+    fn open(&self) -> (LocalDir, EncryptedStore) {
         let local = LocalDir::open(self.dir.path(), 10 << 20).unwrap();
         let key = SecretKey::from_bytes([1; 32]);
-        let headers = Arc::new(PrivateHeaders::default());
-        let store = PrivateStore::new(Arc::new(local.clone()), &key, headers);
+        let headers = Arc::new(EncryptedHeaders::default());
+        let store = EncryptedStore::new(Arc::new(local.clone()), &key, headers);
         (local, store)
     }
 }
 
-fn read(store: &PrivateStore, blob: BlobId, extent: Extent) -> Result<Bytes, StoreError> {
+fn read(store: &EncryptedStore, blob: BlobId, extent: ReadRange) -> Result<Bytes, StoreError> {
     let mut found = Bytes::new();
     let mut accept = |bytes: Bytes| {
         found = bytes;
@@ -530,7 +531,7 @@ fn read(store: &PrivateStore, blob: BlobId, extent: Extent) -> Result<Bytes, Sto
 fn store_refuses_data_not_encrypted_with_the_key() {
     let sealed = SealedBlob::new(100);
     let (_, store) = sealed.open();
-    let other = PrivateStore::new(
+    let other = EncryptedStore::new(
         Arc::new(sealed.open().0),
         &SecretKey::from_bytes([2; 32]),
         Arc::default(),
@@ -558,7 +559,7 @@ fn range_past_the_end_is_out_of_bounds_with_or_without_known_header() {
         (1 << 40, 1),
         (u64::MAX - 5, 5),
     ] {
-        let part = Extent::Part(ByteRange::new(start, len));
+        let part = ReadRange::Part(ByteRange::new(start, len));
         for _ in 0..2 {
             let refused = read(&store, sealed.blob, part);
             assert!(
@@ -567,9 +568,9 @@ fn range_past_the_end_is_out_of_bounds_with_or_without_known_header() {
             );
         }
     }
-    let whole = read(&store, sealed.blob, Extent::Whole { at_most: 200_000 }).unwrap();
+    let whole = read(&store, sealed.blob, ReadRange::Whole { at_most: 200_000 }).unwrap();
     assert_eq!(whole, sealed.plain);
-    assert!(read(&store, sealed.blob, Extent::Whole { at_most: 1000 }).is_err());
+    assert!(read(&store, sealed.blob, ReadRange::Whole { at_most: 1000 }).is_err());
 }
 
 proptest! {
@@ -590,7 +591,7 @@ proptest! {
         let (local, store) = sealed.open();
         // Without and with a known header.
         for _ in 0..2 {
-            prop_assert_eq!(&read(&store, sealed.blob, Extent::Part(range)).unwrap()[..], wanted);
+            prop_assert_eq!(&read(&store, sealed.blob, ReadRange::Part(range)).unwrap()[..], wanted);
         }
         let path = local.blob_path(sealed.blob);
         let mut bytes = fs::read(&path).unwrap();
@@ -598,10 +599,10 @@ proptest! {
         bytes[at] ^= 1 << bit;
         fs::write(&path, bytes).unwrap();
         for store in [&store, &sealed.open().1] {
-            if let Ok(found) = read(store, sealed.blob, Extent::Part(range)) {
+            if let Ok(found) = read(store, sealed.blob, ReadRange::Part(range)) {
                 prop_assert_eq!(&found[..], wanted, "wrong bytes were served");
             }
-            let all = Extent::Whole { at_most: len as u64 };
+            let all = ReadRange::Whole { at_most: len as u64 };
             let all = read(store, sealed.blob, all);
             prop_assert!(matches!(all, Err(StoreError::Corrupt { .. })), "{:?}", all);
         }

@@ -11,7 +11,7 @@ use walgit_format::head::GitId;
 use walgit_fs::lifecycle::fsck::{self, FsckOptions, FsckReport, HistoryCheck, ReadScope};
 use walgit_fs::lifecycle::{ExportOptions, export};
 use walgit_fs::repo::RepoError;
-use walrus_client::{BlobStore as _, LocalDir, PutOptions};
+use walrus_client::{BlobWriter as _, LocalDir, PutOptions};
 
 use crate::export::{BRANCHES, diverse_repository, publish};
 use crate::fsck::fsck;

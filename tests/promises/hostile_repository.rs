@@ -8,7 +8,7 @@ use walgit_format::chunk::{Bases, BlobId, ChunkHash, Codec, Location, MAX_CHUNK}
 use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 use walgit_format::head::AttachmentKind;
 use walgit_format::{Kind, PlannedChunk, PlannedLocation};
-use walrus_client::{BlobStore as _, LocalDir, PutOptions};
+use walrus_client::{BlobWriter as _, LocalDir, PutOptions};
 use walrus_encoding::blob_id::blob_id;
 
 use crate::support::manifests::Commit;

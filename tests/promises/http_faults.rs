@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use walgit_format::chunk::{BlobId, ByteRange};
-use walrus_client::net::{FailureKind, Retry};
-use walrus_client::{BlobStore as _, Extent, HttpConfig, HttpStore, Rejected, StoreError};
+use walrus_client::net::FailureKind;
+use walrus_client::network::NetPolicy;
+use walrus_client::{BlobReader as _, HttpConfig, HttpStore, ReadRange, Rejected, StoreError};
 use walrus_encoding::blob_id::blob_id;
 
 use crate::support::tree::noise;
@@ -104,12 +105,13 @@ fn blob() -> BlobId {
 fn store(urls: &[&str]) -> HttpStore {
     HttpStore::new(HttpConfig {
         aggregators: urls.iter().map(|url| (*url).to_owned()).collect(),
-        retry: Retry {
+        policy: NetPolicy {
             retries: 2,
-            first_pause: Duration::from_millis(10),
-            longest_pause: Duration::from_millis(20),
-            deadline: Duration::from_secs(20),
+            first_pause_ms: 10,
+            longest_pause_ms: 20,
+            ..NetPolicy::default()
         },
+        deadline: Duration::from_secs(20),
         ..HttpConfig::default()
     })
     .unwrap()
@@ -122,7 +124,9 @@ async fn read(store: &HttpStore, range: ByteRange) -> Result<(), StoreError> {
         true => Ok(()),
         false => Err(Rejected::because("these are other bytes")),
     };
-    store.read(blob(), Extent::Part(range), &mut accept).await
+    store
+        .read(blob(), ReadRange::Part(range), &mut accept)
+        .await
 }
 
 /// The error and failure kind that a client reports for this response.
@@ -209,7 +213,7 @@ fn wrong_range_of_a_whole_blob_is_refused() {
 fn range_far_into_a_whole_blob_is_not_downloaded() {
     let server = ScriptedServer::new(|_| response("200 OK", &["content-length: 90000000"], b"x"));
     let store = store(&[&server.url]);
-    let far = Extent::Part(ByteRange::new(80_000_000, 10));
+    let far = ReadRange::Part(ByteRange::new(80_000_000, 10));
     let error = block_on(store.read(blob(), far, &mut |_| Ok(()))).unwrap_err();
     let output = error.to_string();
     assert!(
@@ -225,7 +229,7 @@ fn unexpected_responses_are_reported() {
     let range = "content-range: bytes 1000-5999/300000";
     for (says, answer) in [
         (
-            "another range",
+            "a different range",
             with_length(
                 "206 Partial Content",
                 &["content-range: bytes 0-4999/300000"],
@@ -233,7 +237,7 @@ fn unexpected_responses_are_reported() {
             ),
         ),
         (
-            "another range",
+            "a different range",
             with_length("206 Partial Content", &[], &part()),
         ),
         (

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use walgit_fs::cache::{Cache, CacheConfig, CacheError};
-use walrus_client::{BlobStore as _, Extent, HttpConfig, HttpStore, PutOptions, StoreError};
+use walrus_client::{
+    BlobReader as _, BlobWriter as _, HttpConfig, HttpStore, PutOptions, ReadRange, StoreError,
+};
 use walrus_encoding::blob_id::blob_id;
 
 use crate::support::tree::{assert_same, noise};
@@ -326,7 +328,7 @@ fn redirects_are_not_followed() {
         let store = store(&sends.url, &sends.url);
         block_on(async {
             let accept = |_| Ok(());
-            let whole = Extent::Whole { at_most: 1000 };
+            let whole = ReadRange::Whole { at_most: 1000 };
             assert!(store.read(blob, whole, &mut { accept }).await.is_err());
             let options = PutOptions::default();
             let put = store.put(blob, body.clone().into(), &options);

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 use walgit_format::chunk::BlobId;
-use walrus_client::net::{
-    BreakerRules, Consequence, Done, EndpointRules, FailureKind, HedgeRules, Journal, Retry,
-};
+use walrus_client::net::{BreakerState, Consequence, FailureHandling, FailureKind, Journal};
+use walrus_client::network::NetPolicy;
 use walrus_client::{
-    BlobStore as _, BreakerState, Extent, HttpConfig, HttpStore, PutOptions, Rejected, StoreError,
+    BlobReader as _, BlobWriter as _, HttpConfig, HttpStore, PutOptions, ReadRange, Rejected,
+    StoreError,
 };
 use walrus_encoding::blob_id::blob_id;
 
@@ -62,12 +62,13 @@ impl Servers {
         HttpConfig {
             aggregators: self.urls(),
             publishers: self.urls(),
-            retry: Retry {
+            policy: NetPolicy {
                 retries: 5,
-                first_pause: Duration::from_millis(10),
-                longest_pause: Duration::from_millis(20),
-                deadline: Duration::from_secs(30),
+                first_pause_ms: 10,
+                longest_pause_ms: 20,
+                ..NetPolicy::default()
             },
+            deadline: Duration::from_secs(30),
             journal: Some(Arc::new(Journal::new(self.journal_path()))),
             ..HttpConfig::default()
         }
@@ -80,30 +81,17 @@ impl Servers {
     /// A client that may hedge every read: on a busy machine, slow reads could use up
     /// the normal budget.
     fn hedging_store(&self, aggregators: Vec<String>) -> HttpStore {
-        HttpStore::new(HttpConfig {
-            aggregators,
-            hedge: HedgeRules {
-                percentile: 95,
-                percent: 100,
-            },
-            ..self.config()
-        })
-        .unwrap()
+        let mut config = self.config();
+        config.aggregators = aggregators;
+        config.policy.hedge_percent = 100;
+        HttpStore::new(config).unwrap()
     }
 
     /// A client that soon probes a failed endpoint again.
     fn quick_probing_store(&self) -> HttpStore {
-        HttpStore::new(HttpConfig {
-            rules: EndpointRules {
-                breaker: BreakerRules {
-                    open: Duration::from_millis(200),
-                    ..BreakerRules::default()
-                },
-                ..EndpointRules::default()
-            },
-            ..self.config()
-        })
-        .unwrap()
+        let mut config = self.config();
+        config.policy.breaker_open_ms = 200;
+        HttpStore::new(config).unwrap()
     }
 
     fn journal_path(&self) -> std::path::PathBuf {
@@ -115,7 +103,7 @@ impl Servers {
             true => Ok(()),
             false => Err(Rejected::because("these are other bytes")),
         };
-        let whole = Extent::Whole {
+        let whole = ReadRange::Whole {
             at_most: BLOB_LEN as u64,
         };
         store.read(self.blob, whole, &mut accept).await
@@ -238,7 +226,7 @@ fn client_recovers_when_a_server_returns() {
         for _ in 0..5 {
             assert!(servers.read(&store).await.is_err());
         }
-        assert!(store.health().not_asked > 0);
+        assert!(store.health().skipped > 0);
         servers.servers[0].restart();
         let mut tries = 0;
         while servers.read(&store).await.is_err() {
@@ -267,23 +255,23 @@ fn open_breaker_fails_fast_and_reports_its_end() {
         assert_eq!(servers.fault_hits(0).await, 5, "no request was sent");
         let health = store.health();
         assert_eq!(health.endpoints[0].breaker, BreakerState::Open);
-        assert!(health.endpoints[0].probe_in_s.is_some() && health.not_asked == 1);
+        assert!(health.endpoints[0].probe_in_s.is_some() && health.skipped == 1);
     });
     drop(store);
     let kept = Journal::read(&servers.journal_path()).unwrap();
     let did: Vec<_> = kept
         .iter()
-        .map(|f| (f.attempt, f.done, f.consequence))
+        .map(|f| (f.attempt, f.handling, f.consequence))
         .collect();
     let opened = Some(Consequence::BreakerOpened);
     assert_eq!(
         did,
         [
-            (1, Done::Retried, None),
-            (2, Done::Retried, None),
-            (3, Done::Retried, None),
-            (4, Done::Retried, None),
-            (5, Done::GaveUp, opened)
+            (1, FailureHandling::Retried, None),
+            (2, FailureHandling::Retried, None),
+            (3, FailureHandling::Retried, None),
+            (4, FailureHandling::Retried, None),
+            (5, FailureHandling::GaveUp, opened)
         ]
     );
 }
@@ -296,10 +284,10 @@ fn client_errors_do_not_open_the_breaker() {
     block_on(async {
         for _ in 0..10 {
             let mut accept = |_: Bytes| Ok(());
-            let whole = Extent::Whole { at_most: 1 };
+            let whole = ReadRange::Whole { at_most: 1 };
             let missing = store.read(absent, whole, &mut accept).await.unwrap_err();
             assert!(matches!(missing, StoreError::NotFound { .. }), "{missing}");
-            let beyond = Extent::Part(walgit_format::chunk::ByteRange::new(BLOB_LEN as u64, 10));
+            let beyond = ReadRange::Part(walgit_format::chunk::ByteRange::new(BLOB_LEN as u64, 10));
             let outside = store
                 .read(servers.blob, beyond, &mut accept)
                 .await
@@ -357,8 +345,11 @@ fn endpoint_that_lies_twice_is_quarantined_and_reported() {
         }
         assert_eq!(servers.fault_hits(0).await, 0, "the endpoint is skipped");
         let health = store.health();
-        assert_eq!((health.corrupt, health.endpoints[0].lies), (2, 2));
-        assert_eq!(health.endpoints[1].lies, 0);
+        assert_eq!(
+            (health.corrupt, health.endpoints[0].integrity_violations),
+            (2, 2)
+        );
+        assert_eq!(health.endpoints[1].integrity_violations, 0);
         let report = health
             .failures
             .iter()
@@ -383,7 +374,7 @@ fn wrong_reference_quarantines_no_endpoint() {
     block_on(async {
         for _ in 0..5 {
             let mut accept = |_: Bytes| Err(Rejected::because("the hash is another"));
-            let whole = Extent::Whole {
+            let whole = ReadRange::Whole {
                 at_most: BLOB_LEN as u64,
             };
             let refused = store
@@ -398,7 +389,7 @@ fn wrong_reference_quarantines_no_endpoint() {
         health
             .endpoints
             .iter()
-            .all(|e| e.quarantined_s.is_none() && e.lies == 0)
+            .all(|e| e.quarantined_s.is_none() && e.integrity_violations == 0)
     );
     assert!(health.corrupt >= 10);
 }
@@ -413,7 +404,7 @@ fn overloaded_server_gets_fewer_requests_and_its_retry_after() {
             .await;
         servers.read(&store).await.unwrap();
         let endpoint = &store.health().endpoints[0];
-        assert!(endpoint.at_once < 32, "{endpoint:?}");
+        assert!(endpoint.concurrency_limit < 32, "{endpoint:?}");
         assert_eq!(endpoint.breaker, BreakerState::Closed);
         assert_eq!(servers.fault_hits(0).await, 2);
         // A pause beyond the deadline is not waited for, and the next read respects it.
@@ -463,9 +454,9 @@ fn certified_blob_is_not_uploaded_twice() {
 fn unresolved_host_name_is_a_connection_failure() {
     let store = HttpStore::new(HttpConfig {
         aggregators: vec!["http://nowhere.invalid".into()],
-        retry: Retry {
+        policy: NetPolicy {
             retries: 0,
-            ..Retry::default()
+            ..NetPolicy::default()
         },
         ..HttpConfig::default()
     })

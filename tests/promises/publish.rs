@@ -11,7 +11,10 @@ use bytes::Bytes;
 use walgit_format::chunk::BlobId;
 use walgit_fs::publish::{NoProgress, PublishError, PublishOptions, Published, publish};
 use walgit_fs::repo::Loader;
-use walrus_client::{Accept, BlobStore, Extent, LocalDir, PutOptions, StoreError, Stored};
+use walrus_client::{
+    BlobLifetimes, BlobReader, BlobStore, BlobWriter, LocalDir, PutOptions, PutReceipt, ReadRange,
+    StoreError, StoreLayer, Verifier,
+};
 
 use crate::support::tree::{assert_same, noise};
 use crate::support::{Tree, World, block_on, loader};
@@ -262,27 +265,32 @@ struct FailingStore {
     uploads: AtomicUsize,
 }
 
+impl StoreLayer for FailingStore {}
+
 #[async_trait]
-impl BlobStore for FailingStore {
+impl BlobReader for FailingStore {
     async fn read(
         &self,
         blob: BlobId,
-        extent: Extent,
-        accept: &mut Accept<'_>,
+        read_range: ReadRange,
+        accept: &mut Verifier<'_>,
     ) -> Result<(), StoreError> {
-        self.inner.read(blob, extent, accept).await
+        self.inner.read(blob, read_range, accept).await
     }
 
     async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
         self.inner.len(blob).await
     }
+}
 
+#[async_trait]
+impl BlobWriter for FailingStore {
     async fn put(
         &self,
         blob: BlobId,
         body: Bytes,
         options: &PutOptions,
-    ) -> Result<Stored, StoreError> {
+    ) -> Result<PutReceipt, StoreError> {
         let left = self
             .left
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
@@ -304,6 +312,8 @@ impl BlobStore for FailingStore {
         1 << 20
     }
 }
+
+impl BlobLifetimes for FailingStore {}
 
 fn publish_into(
     store: &Arc<FailingStore>,

@@ -9,7 +9,7 @@ use walgit_format::blob::BlobBuilder;
 use walgit_format::head::{
     Attachment, AttachmentKind, CommitId, PlannedCommit, PlannedHead, Signature,
 };
-use walrus_client::{BlobStore as _, LocalDir, PutOptions};
+use walrus_client::{BlobWriter as _, LocalDir, PutOptions};
 use walrus_encoding::blob_id::blob_id;
 
 /// Stores a repository of one commit with this root, numbers of nodes and bytes, and

@@ -21,9 +21,9 @@ use axum::{Json, Router};
 use reqwest::Url;
 
 use super::Shared;
+use super::connection::Peer;
 use super::faults::{Fault, Tally};
 use super::peer_uid::peer_uid;
-use super::wire::Peer;
 use walrus_client::auth::is_loopback;
 
 pub(super) type Refusal = (StatusCode, String);

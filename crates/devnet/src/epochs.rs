@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::admin::{Refusal, local};
-use super::wire::Peer;
+use super::connection::Peer;
 use walgit_format::chunk::BlobId;
 use walrus_client::{Lifetime, LocalDir, StoreError};
 

@@ -29,7 +29,7 @@
 
 mod admin;
 mod concat;
-mod demand;
+mod connection;
 mod epochs;
 mod errors;
 mod faults;
@@ -42,7 +42,7 @@ mod quilts;
 mod reading;
 mod storing;
 mod traffic;
-mod wire;
+mod upload_auth;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -57,15 +57,15 @@ use axum::routing::{get, put};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use demand::Demand;
-pub use demand::Require;
+use connection::{Peer, Wires};
 use errors::ApiError;
 use faults::Faults;
 pub use faults::{BadFault, Fault};
 use link::Link;
+use upload_auth::Demand;
+pub use upload_auth::RequiredAuth;
 use walgit_format::chunk::BlobId;
 use walrus_client::{LocalDir, StoreError};
-use wire::{Peer, Wires};
 
 /// Default limit of a quilt's body, in bytes (the network's default).
 pub const DEFAULT_MAX_QUILT: u64 = 100 << 20;
@@ -97,7 +97,7 @@ pub struct DevnetConfig {
     /// Seed of the faults' randomness.
     pub seed: u64,
     /// Authentication required for uploads.
-    pub require: Require,
+    pub require: RequiredAuth,
     /// Called for every request with method, path, range, status and bytes.
     pub log: Option<RequestLog>,
 }
@@ -115,7 +115,7 @@ impl Default for DevnetConfig {
             bandwidth_mbit: None,
             faults: Vec::new(),
             seed: 0,
-            require: Require::Nothing,
+            require: RequiredAuth::Nothing,
             log: None,
         }
     }
@@ -146,7 +146,7 @@ pub enum DevnetError {
     },
     /// The configured key cannot verify tokens.
     #[error("the key that tokens are checked with: {0}")]
-    Require(#[from] walrus_client::auth::BadKey),
+    RequiredAuth(#[from] walrus_client::auth::BadKey),
 }
 
 /// A running embedded Walrus server.
@@ -248,7 +248,7 @@ fn own_url(address: SocketAddr) -> String {
 
 /// Routes of the network's API, and of the issuer if this server is one.
 fn network(server: &Shared) -> Router<Shared> {
-    let demanded = || middleware::from_fn_with_state(server.clone(), demand::shown);
+    let demanded = || middleware::from_fn_with_state(server.clone(), upload_auth::shown);
     let issuer = match server.demand.issuer() {
         Some(_) => issuer::routes(),
         None => Router::new(),

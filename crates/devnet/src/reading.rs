@@ -16,7 +16,7 @@ use super::errors::ApiError;
 use super::params::{ByteRangeParams, Params, ReadOptions};
 use super::{Server, Shared, objects};
 use walgit_format::chunk::{BlobId, ByteRange};
-use walrus_client::{Extent, LocalDir};
+use walrus_client::{LocalDir, ReadRange};
 
 /// Bytes per disk read.
 const SLICE: u64 = 256 << 10;
@@ -211,7 +211,7 @@ pub(super) fn slices(
                 return Ok(None);
             }
             let slice = ByteRange::new(rest.start(), rest.len().min(SLICE));
-            let read = move || store.read_blocking(blob, Extent::Part(slice));
+            let read = move || store.read_blocking(blob, ReadRange::Part(slice));
             let bytes = tokio::task::spawn_blocking(read).await;
             let bytes = bytes
                 .map_err(std::io::Error::other)?

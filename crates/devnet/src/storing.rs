@@ -68,7 +68,7 @@ pub(super) async fn keep(
         }
         // The answer depends on the metadata, so no other request may change it
         // meanwhile.
-        let _alone = server.store.alone().map_err(ApiError::internal)?;
+        let _lock = server.store.lock_exclusive().map_err(ApiError::internal)?;
         let answer = match fault {
             Some(PutFault::MarkedInvalid) => json!({"markedInvalid": {
                 "blobId": blob,
@@ -167,7 +167,7 @@ fn certify(
         earlier_objects,
     };
     // The answer describes this object; other objects of the blob may live longer.
-    let kept = meta.clone().beside(known.as_ref());
+    let kept = meta.clone().merge_max(known.as_ref());
     let written = match known {
         Some(_) => server.store.write_meta(blob, &kept),
         None => server.store.write(blob, body, &kept),

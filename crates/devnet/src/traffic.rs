@@ -12,10 +12,10 @@ use axum::response::Response;
 use futures_util::StreamExt as _;
 
 use super::Shared;
-use super::faults::spoil;
+use super::connection::Peer;
+use super::faults::apply;
 use super::link::Link;
 use super::reading::Mistaken;
-use super::wire::Peer;
 
 /// Delays, throttles, corrupts and logs every exchange.
 pub(super) async fn on_the_way(
@@ -49,7 +49,7 @@ pub(super) async fn on_the_way(
     if plan.reset {
         peer.reset();
     }
-    let response = match spoil::instead(&plan) {
+    let response = match apply::instead(&plan) {
         Some(response) => {
             drain(request.into_body()).await;
             response
@@ -60,7 +60,7 @@ pub(super) async fn on_the_way(
             next.run(request).await
         }
     };
-    let response = spoil::body(&plan, response);
+    let response = apply::body(&plan, response);
     if let Some(log) = &server.config.log {
         let downloaded = response.headers().get(CONTENT_LENGTH);
         let downloaded = downloaded.and_then(|v| v.to_str().ok()).map(str::to_owned);

@@ -11,7 +11,7 @@ use jsonwebtoken::Algorithm;
 use crate::cli::secrets;
 use walrus_client::auth::SigningKey;
 use walrus_client::network::DEFAULT_API_KEY_HEADER;
-use walrus_devnet::Require;
+use walrus_devnet::RequiredAuth;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {
@@ -60,12 +60,12 @@ impl DevnetAuth {
         })
     }
 
-    pub(in crate::cli) fn load(self) -> Result<Require> {
+    pub(in crate::cli) fn load(self) -> Result<RequiredAuth> {
         let Some(kind) = self.require else {
-            return Ok(Require::Nothing);
+            return Ok(RequiredAuth::Nothing);
         };
         Ok(match kind {
-            Kind::ApiKey => Require::ApiKey {
+            Kind::ApiKey => RequiredAuth::ApiKey {
                 header: self.api_key_header,
                 key: secrets::from_file(&self.api_key_file.unwrap_or_default())?,
             },
@@ -73,12 +73,12 @@ impl DevnetAuth {
                 let path = self.jwt_secret_file.unwrap_or_default();
                 let secret = secrets::from_file(&path)?;
                 let key = SigningKey::parse(self.jwt_algorithm, secret.expose().as_bytes());
-                Require::Jwt {
+                RequiredAuth::Jwt {
                     key: key.with_context(|| path.display().to_string())?,
                     expiring_s: self.jwt_expiring_s,
                 }
             }
-            Kind::Oauth => Require::Oauth {
+            Kind::Oauth => RequiredAuth::Oauth {
                 lifetime: Duration::from_secs(self.oauth_lifetime_s),
             },
         })

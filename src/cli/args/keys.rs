@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::cli::secrets;
 use crate::config::Settings;
 use walgit_format::chunk::SecretKey;
-use walrus_client::auth::{KeyChest, KeyringError};
+use walrus_client::auth::{KeyStore, KeyringError};
 
 /// Maximum length of a key file, in bytes.
 const MAX_KEY_FILE: u64 = 4096;
@@ -58,8 +58,8 @@ impl Keys {
 }
 
 /// The keys that the user has stored.
-pub(in crate::cli) fn stored_keys(settings: &Settings) -> KeyChest {
-    KeyChest::new(&settings.dirs.data.join("keys"))
+pub(in crate::cli) fn stored_keys(settings: &Settings) -> KeyStore {
+    KeyStore::new(&settings.dirs.data.join("keys"))
 }
 
 /// Warns that a key is stored in a file because of the state of the keyring.
@@ -67,7 +67,7 @@ pub(in crate::cli) fn warn_of_key_file(settings: &Settings, why: &KeyringError) 
     let dir = settings.dirs.data.join("keys");
     let dir = dir.display();
     match why {
-        KeyringError::Silent | KeyringError::Lost | KeyringError::Taken => {
+        KeyringError::TimedOut | KeyringError::Lost | KeyringError::Taken => {
             warning!("the system keyring was not used: {why}; the key is stored in {dir}");
         }
         KeyringError::NoEntry | KeyringError::Refused(_) => {

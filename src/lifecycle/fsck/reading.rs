@@ -14,7 +14,7 @@ use super::{Checker, stored_end};
 use crate::lifecycle::walk::ChunkRole;
 use crate::repo::RepoError;
 use walgit_format::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef};
-use walrus_client::{Extent, Rejected};
+use walrus_client::{ReadRange, Rejected};
 
 /// Maximum stored bytes of one request, unless a single chunk is longer.
 const MAX_REQUEST_BYTES: u64 = 4 << 20;
@@ -101,7 +101,7 @@ impl Checker<'_> {
                 rejected
             };
             let store = self.repository.store();
-            let read = store.read(span.blob, Extent::Part(span.range), &mut accept);
+            let read = store.read(span.blob, ReadRange::Part(span.range), &mut accept);
             let kind = match read.await {
                 Ok(()) => None,
                 Err(why) => Some(FaultKind::of_store(&why).ok_or(why)?),

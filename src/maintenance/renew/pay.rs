@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::super::epoch::PresentEpoch;
 use super::plan::Renewal;
 use walgit_format::chunk::BlobId;
-use walrus_client::{BlobStore, Extent, PutOptions, Rejected, StoreError, StoredBlob};
+use walrus_client::{BlobStore, PutOptions, ReadRange, Rejected, StoreError, StoredBlob};
 use walrus_encoding::blob_id::blob_id;
 
 /// Timeout of the command for one blob.
@@ -89,7 +89,7 @@ pub(super) async fn pay(
 /// Reads a whole blob and verifies its ID.
 async fn read(store: &Arc<dyn BlobStore>, renewal: &Renewal) -> Result<Bytes, StoreError> {
     let mut found = Bytes::new();
-    let whole = Extent::Whole {
+    let whole = ReadRange::Whole {
         at_most: renewal.len,
     };
     let mut accept = |bytes: Bytes| {

@@ -13,7 +13,7 @@ use crate::publish::packs::Packs;
 use crate::publish::pending_chunk::{PendingChunk, stored};
 use crate::repo::{RepoError, Repository};
 use walgit_format::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Sealed, seal};
-use walrus_client::{Extent, Rejected};
+use walrus_client::{ReadRange, Rejected};
 
 /// Maximum stored bytes in memory, and maximum plain bytes including bases.
 const MAX_BATCH_BYTES: u64 = 16 << 20;
@@ -274,7 +274,7 @@ impl<'a> ChunkCopier<'a> {
         };
         let start = first.location.offset;
         let mut verified = Vec::with_capacity(chunks.len());
-        let range = Extent::Part(ByteRange::new(start, end - start));
+        let range = ReadRange::Part(ByteRange::new(start, end - start));
         let mut accept = |bytes: Bytes| {
             verified.clear();
             for chunk in chunks {

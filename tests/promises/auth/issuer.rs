@@ -2,7 +2,7 @@
 
 use reqwest::Url;
 use serde_json::Value;
-use walrus_client::auth::{Grant, Held, SignIn};
+use walrus_client::auth::{Grant, SignIn, SignInSecret};
 use walrus_client::clock::unix_seconds;
 
 use super::{http, sign_ins, user};
@@ -38,7 +38,7 @@ pub(super) fn publish(world: &World, content: &str) -> Result<(), String> {
 /// The sign-in that the user stores.
 pub(super) fn stored_sign_in(world: &World) -> (SignIn, Grant) {
     let (found, _) = sign_ins(world).get("mine").unwrap().unwrap();
-    let Held::Oauth(grant) = found.held.clone() else {
+    let SignInSecret::Oauth(grant) = found.secret.clone() else {
         panic!("{found:?}")
     };
     (found, grant)
@@ -48,7 +48,7 @@ pub(super) fn stored_sign_in(world: &World) -> (SignIn, Grant) {
 pub(super) fn expire_access_token_in(world: &World, seconds: u64) {
     let (mut found, mut grant) = stored_sign_in(world);
     grant.expires = Some(unix_seconds() + seconds);
-    found.held = Held::Oauth(grant);
+    found.secret = SignInSecret::Oauth(grant);
     sign_ins(world).put("mine", &found).unwrap();
 }
 

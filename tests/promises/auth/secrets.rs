@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::IntoResponse as _;
-use walrus_client::auth::Held;
+use walrus_client::auth::SignInSecret;
 
 use super::browser::{Login, sign_in};
 use super::{piped, secret_file, sign_ins, user, user_of};
@@ -161,7 +161,7 @@ fn secrets_appear_in_no_output_log_argument_or_environment() {
     let (code, output) = waiting.end();
     assert_eq!(code, Some(0), "{output}");
     let (found, _) = sign_ins(&world).get("mine").unwrap().unwrap();
-    let Held::Oauth(grant) = &found.held else {
+    let SignInSecret::Oauth(grant) = &found.secret else {
         panic!("{found:?}")
     };
     let refresh = grant.refresh.as_ref().unwrap();

@@ -21,7 +21,10 @@ use walgit_fs::cache::{Cache, CacheConfig};
 use walgit_fs::lifecycle::fsck::{self, FsckOptions, HistoryCheck, ReadScope};
 use walgit_fs::lifecycle::{ExportOptions, export};
 use walgit_fs::repo::{Loader, LoaderConfig, Node, RepoError, Snapshot};
-use walrus_client::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
+use walrus_client::{
+    BlobLifetimes, BlobReader, BlobStore, BlobWriter, PutOptions, PutReceipt, ReadRange,
+    StoreError, StoreLayer, Verifier,
+};
 
 use generator::{GeneratedRepository, generate};
 
@@ -42,13 +45,15 @@ const MAX_VISITED_NODES: usize = 60;
 #[derive(Debug, Default)]
 struct SingleBlobStore(Mutex<(Option<BlobId>, Bytes)>);
 
+impl StoreLayer for SingleBlobStore {}
+
 #[async_trait]
-impl BlobStore for SingleBlobStore {
+impl BlobReader for SingleBlobStore {
     async fn read(
         &self,
         blob: BlobId,
-        extent: Extent,
-        accept: &mut Accept<'_>,
+        read_range: ReadRange,
+        accept: &mut Verifier<'_>,
     ) -> Result<(), StoreError> {
         let (known, bytes) = self.0.lock().unwrap().clone();
         if known != Some(blob) {
@@ -57,12 +62,12 @@ impl BlobStore for SingleBlobStore {
                 place: "memory".into(),
             });
         }
-        let part = match extent {
-            Extent::Whole { .. } => bytes,
-            Extent::Part(range) if range.end() <= bytes.len() as u64 => {
+        let part = match read_range {
+            ReadRange::Whole { .. } => bytes,
+            ReadRange::Part(range) if range.end() <= bytes.len() as u64 => {
                 bytes.slice(range.start() as usize..range.end() as usize)
             }
-            Extent::Part(range) => return Err(StoreError::OutOfRange { blob, range }),
+            ReadRange::Part(range) => return Err(StoreError::OutOfRange { blob, range }),
         };
         accept(part).map_err(|rejected| StoreError::Corrupt {
             blob,
@@ -74,8 +79,11 @@ impl BlobStore for SingleBlobStore {
     async fn len(&self, _: BlobId) -> Result<Option<u64>, StoreError> {
         Ok(Some(self.0.lock().unwrap().1.len() as u64))
     }
+}
 
-    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
+#[async_trait]
+impl BlobWriter for SingleBlobStore {
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<PutReceipt, StoreError> {
         Err(StoreError::NoEndpoint("publisher"))
     }
 
@@ -87,6 +95,8 @@ impl BlobStore for SingleBlobStore {
         0
     }
 }
+
+impl BlobLifetimes for SingleBlobStore {}
 
 /// Memory of this process, in KiB: `VmRSS`, or `VmHWM`, the peak since the last reset.
 fn memory_kib(what: &str) -> u64 {

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use walgit_format::chunk::BlobId;
 use walrus_client::{
-    Accept, BlobStore, Extent, Lifetime, LocalDir, PutOptions, StoreError, Stored,
+    BlobLifetimes, BlobReader, BlobStore, BlobWriter, Lifetime, LocalDir, PutOptions, PutReceipt,
+    ReadRange, StoreError, StoreLayer, Verifier,
 };
 
 use super::MAX_BODY;
@@ -23,26 +24,31 @@ pub(super) struct KilledCollection {
     pub(super) before: bool,
 }
 
-#[async_trait]
-impl BlobStore for KilledCollection {
+impl StoreLayer for KilledCollection {
     fn inner(&self) -> Option<&dyn BlobStore> {
         Some(&self.dir)
     }
+}
 
+#[async_trait]
+impl BlobReader for KilledCollection {
     async fn read(
         &self,
         blob: BlobId,
-        extent: Extent,
-        accept: &mut Accept<'_>,
+        read_range: ReadRange,
+        accept: &mut Verifier<'_>,
     ) -> Result<(), StoreError> {
-        self.dir.read(blob, extent, accept).await
+        self.dir.read(blob, read_range, accept).await
     }
 
     async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
         self.dir.len(blob).await
     }
+}
 
-    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
+#[async_trait]
+impl BlobWriter for KilledCollection {
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<PutReceipt, StoreError> {
         panic!("a collection stores nothing")
     }
 
@@ -53,7 +59,10 @@ impl BlobStore for KilledCollection {
     fn max_body(&self) -> u64 {
         MAX_BODY
     }
+}
 
+#[async_trait]
+impl BlobLifetimes for KilledCollection {
     async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
         let dies = self.left.fetch_sub(1, Ordering::SeqCst) == 0;
         let killed = || StoreError::Unavailable {
@@ -63,7 +72,7 @@ impl BlobStore for KilledCollection {
         if dies && self.before {
             return Err(killed());
         }
-        let deleted = BlobStore::delete(&self.dir, blob).await?;
+        let deleted = BlobLifetimes::delete(&self.dir, blob).await?;
         match dies {
             true => Err(killed()),
             false => Ok(deleted),
@@ -79,22 +88,27 @@ pub(super) struct InterruptedRenewal {
     pub(super) stopped: tokio::sync::Notify,
 }
 
+impl StoreLayer for InterruptedRenewal {}
+
 #[async_trait]
-impl BlobStore for InterruptedRenewal {
+impl BlobReader for InterruptedRenewal {
     async fn read(
         &self,
         blob: BlobId,
-        extent: Extent,
-        accept: &mut Accept<'_>,
+        read_range: ReadRange,
+        accept: &mut Verifier<'_>,
     ) -> Result<(), StoreError> {
-        self.dir.read(blob, extent, accept).await
+        self.dir.read(blob, read_range, accept).await
     }
 
     async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
         self.dir.len(blob).await
     }
+}
 
-    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
+#[async_trait]
+impl BlobWriter for InterruptedRenewal {
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<PutReceipt, StoreError> {
         panic!("extendable blobs are not stored again")
     }
 
@@ -105,7 +119,10 @@ impl BlobStore for InterruptedRenewal {
     fn max_body(&self) -> u64 {
         MAX_BODY
     }
+}
 
+#[async_trait]
+impl BlobLifetimes for InterruptedRenewal {
     async fn epoch(&self) -> Result<Option<u32>, StoreError> {
         self.dir.epoch().await
     }
@@ -134,19 +151,21 @@ pub(super) struct KilledPublish {
     pub(super) collected: AtomicU64,
 }
 
-#[async_trait]
-impl BlobStore for KilledPublish {
+impl StoreLayer for KilledPublish {
     fn inner(&self) -> Option<&dyn BlobStore> {
         Some(&self.dir)
     }
+}
 
+#[async_trait]
+impl BlobReader for KilledPublish {
     async fn read(
         &self,
         blob: BlobId,
-        extent: Extent,
-        accept: &mut Accept<'_>,
+        read_range: ReadRange,
+        accept: &mut Verifier<'_>,
     ) -> Result<(), StoreError> {
-        self.dir.read(blob, extent, accept).await
+        self.dir.read(blob, read_range, accept).await
     }
 
     async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
@@ -166,13 +185,16 @@ impl BlobStore for KilledPublish {
         }
         self.dir.len(blob).await
     }
+}
 
+#[async_trait]
+impl BlobWriter for KilledPublish {
     async fn put(
         &self,
         blob: BlobId,
         body: Bytes,
         options: &PutOptions,
-    ) -> Result<Stored, StoreError> {
+    ) -> Result<PutReceipt, StoreError> {
         self.dir.put(blob, body, options).await
     }
     async fn flush(&self) -> Result<(), StoreError> {
@@ -183,3 +205,5 @@ impl BlobStore for KilledPublish {
         MAX_BODY
     }
 }
+
+impl BlobLifetimes for KilledPublish {}

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use walgit_format::blob::BlobBuilder;
 use walgit_format::chunk::Codec;
 use walgit_format::{PlannedChunk, PlannedLocation};
-use walrus_client::{BlobStore as _, LocalDir, PutOptions};
+use walrus_client::{BlobWriter as _, LocalDir, PutOptions};
 use walrus_encoding::blob_id::blob_id;
 
 /// Appends primitives of the format to a buffer.

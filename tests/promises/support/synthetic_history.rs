@@ -13,7 +13,7 @@ use walgit_format::head::{
     Attachment, AttachmentKind, CommitId, GitId, PlannedCommit, PlannedHead, Signature,
 };
 use walgit_format::{Kind, PlannedChunk};
-use walrus_client::{BlobStore as _, LocalDir, PutOptions};
+use walrus_client::{BlobWriter as _, LocalDir, PutOptions};
 use walrus_encoding::blob_id::blob_id;
 
 use super::{World, block_on};

@@ -16,8 +16,8 @@
 //!
 //! Faults are set with `--fault` and can be changed while the server runs; see `admin`.
 
+pub(super) mod apply;
 mod spec;
-pub(super) mod spoil;
 
 use std::sync::{Mutex, PoisonError};
 

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::book::Asked;
+use super::sign_in_state::Asked;
 use super::{Refusal, allowed_by, form, issuer, page};
 use crate::Shared;
 use walrus_client::auth::is_loopback;

@@ -8,7 +8,7 @@ use axum::{Form, Json};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::book::{Book, INTERVAL};
+use super::sign_in_state::{Book, INTERVAL};
 use super::{Refusal, allowed_by, form, issuer, page};
 use crate::Shared;
 

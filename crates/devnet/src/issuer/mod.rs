@@ -12,8 +12,8 @@
 //! the server ends.
 
 mod authorize;
-mod book;
 mod device;
+mod sign_in_state;
 mod token;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,8 +28,8 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::Shared;
-use super::demand::bearer;
-use book::Book;
+use super::upload_auth::bearer;
+use sign_in_state::Book;
 
 /// An OAuth issuer.
 pub(super) struct Issuer {

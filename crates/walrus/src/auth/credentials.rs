@@ -4,7 +4,7 @@ use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, Url};
 use zeroize::Zeroizing;
 
-use super::signin::{Held, SignIns};
+use super::signin::{SignInSecret, SignIns};
 use super::upload::UploadTokens;
 use super::{AuthError, Origin, Secret, Session, Upload, is_private};
 use crate::network::{AuthMethod, Network};
@@ -14,11 +14,11 @@ use crate::network::{AuthMethod, Network};
 pub struct Credentials {
     network: String,
     origins: Vec<Origin>,
-    means: Means,
+    method: Method,
 }
 
 #[derive(Clone, Debug, Default)]
-enum Means {
+enum Method {
     #[default]
     None,
     ApiKey(HeaderName, Secret),
@@ -40,34 +40,34 @@ impl Credentials {
                 ..Credentials::default()
             });
         }
-        let Some((found, _)) = sign_ins.get(&name)? else {
+        let Some((stored, _)) = sign_ins.get(&name)? else {
             return Err(AuthError::NotSignedIn(name));
         };
-        let means = match (&network.auth, found.held) {
-            (AuthMethod::ApiKey { header }, Held::ApiKey { key }) => {
+        let method = match (&network.auth, stored.secret) {
+            (AuthMethod::ApiKey { header }, SignInSecret::ApiKey { key }) => {
                 let header = header.parse().map_err(|_| AuthError::Header {
-                    what: "the profile's name for the API key's header",
+                    what: "the name of the API key's header",
                 })?;
-                Means::ApiKey(header, key)
+                Method::ApiKey(header, key)
             }
-            (AuthMethod::Jwt(profile), Held::Jwt { key }) => {
-                Means::Jwt(UploadTokens::new(&key, profile)?)
+            (AuthMethod::Jwt(profile), SignInSecret::Jwt { key }) => {
+                Method::Jwt(UploadTokens::new(&key, profile)?)
             }
-            (AuthMethod::Oauth(profile), Held::Oauth(grant)) => {
-                Means::Oauth(Session::new(sign_ins.clone(), &name, profile, grant)?)
+            (AuthMethod::Oauth(profile), SignInSecret::Oauth(grant)) => {
+                Method::Oauth(Session::new(sign_ins.clone(), &name, profile, grant)?)
             }
-            (wanted, held) => {
+            (configured, secret) => {
                 return Err(AuthError::OtherMethod {
                     network: name,
-                    kept: held.method(),
-                    wanted: wanted.name(),
+                    stored: secret.method(),
+                    configured: configured.name(),
                 });
             }
         };
         Ok(Credentials {
             network: name,
-            origins: found.origins,
-            means,
+            origins: stored.origins,
+            method,
         })
     }
 
@@ -78,7 +78,7 @@ impl Credentials {
 
     /// Whether there are no credentials.
     pub fn is_none(&self) -> bool {
-        matches!(self.means, Means::None)
+        matches!(self.method, Method::None)
     }
 
     /// Creates the credentials of this upload to the publisher at `url`.
@@ -102,19 +102,19 @@ impl Credentials {
                 belongs: belongs.join(", "),
             });
         }
-        match &self.means {
-            Means::None => Ok(Proof::default()),
-            Means::ApiKey(name, key) => {
+        match &self.method {
+            Method::None => Ok(Proof::default()),
+            Method::ApiKey(name, key) => {
                 let value = header_value(key.expose(), "the API key")?;
                 Ok(Proof::of(name.clone(), value))
             }
-            Means::Jwt(tokens) => {
+            Method::Jwt(tokens) => {
                 let mut proof = Proof::bearer(&tokens.mint(upload)?)?;
                 let owner = tokens.send_object_to();
                 proof.query = owner.map(|owner| ("send_object_to", owner.to_owned()));
                 Ok(proof)
             }
-            Means::Oauth(session) => {
+            Method::Oauth(session) => {
                 let token = session.token().await?;
                 let mut proof = Proof::bearer(&token)?;
                 proof.token = Some(token);
@@ -125,8 +125,8 @@ impl Credentials {
 
     /// Whether to retry with new credentials after a publisher rejected `proof`.
     pub fn renew(&self, proof: &Proof) -> bool {
-        match (&self.means, &proof.token) {
-            (Means::Oauth(session), Some(token)) => {
+        match (&self.method, &proof.token) {
+            (Method::Oauth(session), Some(token)) => {
                 session.refused(token);
                 true
             }

@@ -9,7 +9,8 @@ use jsonwebtoken::{Algorithm, DecodingKeyKind};
 use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{
-    self, EcdsaKeyPair, Ed25519KeyPair, RsaEncoding, RsaKeyPair, UnparsedPublicKey,
+    self, EcdsaKeyPair, EcdsaSigningAlgorithm, EcdsaVerificationAlgorithm, Ed25519KeyPair,
+    EdDSAParameters, RsaEncoding, RsaKeyPair, RsaParameters, UnparsedPublicKey,
     VerificationAlgorithm,
 };
 use zeroize::Zeroize as _;
@@ -18,18 +19,18 @@ use zeroize::Zeroize as _;
 pub(super) fn install() {
     static RING: CryptoProvider = CryptoProvider {
         signer_factory: |algorithm, key| {
-            let pair = Pair::new(*algorithm, key.as_bytes())?;
+            let pair = KeyPair::new(*algorithm, key.as_bytes())?;
             let algorithm = *algorithm;
-            Ok(Box::new(Signing { algorithm, pair }))
+            Ok(Box::new(RingSigner { algorithm, pair }))
         },
         verifier_factory: |algorithm, key| {
-            // `SigningKey::checking` creates all keys, and only in this form.
+            // `SigningKey::verification_key` creates all keys, and only in this form.
             let DecodingKeyKind::SecretOrDer(bytes) = key.kind() else {
                 return Err(ErrorKind::InvalidKeyFormat.into());
             };
             let key = bytes.clone();
             let algorithm = *algorithm;
-            Ok(Box::new(Checking { algorithm, key }))
+            Ok(Box::new(RingVerifier { algorithm, key }))
         },
         key_utils: KeyUtils::new_unimplemented(),
     };
@@ -37,124 +38,136 @@ pub(super) fn install() {
     let _ = RING.install_default();
 }
 
+/// How `ring` signs and verifies an algorithm.
+enum Method {
+    Hmac(hmac::Algorithm),
+    Rsa(&'static dyn RsaEncoding, &'static RsaParameters),
+    Ecdsa(
+        &'static EcdsaSigningAlgorithm,
+        &'static EcdsaVerificationAlgorithm,
+    ),
+    Ed(&'static EdDSAParameters),
+}
+
+impl Method {
+    fn of(algorithm: Algorithm) -> Option<Self> {
+        use signature::*;
+        Some(match algorithm {
+            Algorithm::HS256 => Method::Hmac(hmac::HMAC_SHA256),
+            Algorithm::HS384 => Method::Hmac(hmac::HMAC_SHA384),
+            Algorithm::HS512 => Method::Hmac(hmac::HMAC_SHA512),
+            Algorithm::RS256 => Method::Rsa(&RSA_PKCS1_SHA256, &RSA_PKCS1_2048_8192_SHA256),
+            Algorithm::RS384 => Method::Rsa(&RSA_PKCS1_SHA384, &RSA_PKCS1_2048_8192_SHA384),
+            Algorithm::RS512 => Method::Rsa(&RSA_PKCS1_SHA512, &RSA_PKCS1_2048_8192_SHA512),
+            Algorithm::PS256 => Method::Rsa(&RSA_PSS_SHA256, &RSA_PSS_2048_8192_SHA256),
+            Algorithm::PS384 => Method::Rsa(&RSA_PSS_SHA384, &RSA_PSS_2048_8192_SHA384),
+            Algorithm::PS512 => Method::Rsa(&RSA_PSS_SHA512, &RSA_PSS_2048_8192_SHA512),
+            Algorithm::ES256 => {
+                Method::Ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING, &ECDSA_P256_SHA256_FIXED)
+            }
+            Algorithm::ES384 => {
+                Method::Ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING, &ECDSA_P384_SHA384_FIXED)
+            }
+            Algorithm::EdDSA => Method::Ed(&ED25519),
+            _ => return None,
+        })
+    }
+}
+
 /// Signing key.
-pub(super) enum Pair {
+pub(super) enum KeyPair {
     Hmac(hmac::Key),
     Rsa(Box<RsaKeyPair>, &'static dyn RsaEncoding),
     Ecdsa(EcdsaKeyPair),
     Ed(Ed25519KeyPair),
 }
 
-impl Pair {
+impl KeyPair {
     pub(super) fn new(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, Error> {
-        use Algorithm::*;
-        let rsa = |encoding| {
-            let pair = RsaKeyPair::from_pkcs8(bytes).or_else(|_| RsaKeyPair::from_der(bytes));
-            pair.map(|pair| Pair::Rsa(Box::new(pair), encoding))
-                .map_err(|_| {
-                    ErrorKind::InvalidRsaKey("it is no RSA key of 2048 to 4096 bits".into()).into()
-                })
-        };
-        let ecdsa = |algorithm| {
-            let pair = EcdsaKeyPair::from_pkcs8(algorithm, bytes, &SystemRandom::new());
-            pair.map(Pair::Ecdsa)
-                .map_err(|_| ErrorKind::InvalidEcdsaKey.into())
-        };
-        match algorithm {
-            HS256 => Ok(Pair::Hmac(hmac::Key::new(hmac::HMAC_SHA256, bytes))),
-            HS384 => Ok(Pair::Hmac(hmac::Key::new(hmac::HMAC_SHA384, bytes))),
-            HS512 => Ok(Pair::Hmac(hmac::Key::new(hmac::HMAC_SHA512, bytes))),
-            RS256 => rsa(&signature::RSA_PKCS1_SHA256),
-            RS384 => rsa(&signature::RSA_PKCS1_SHA384),
-            RS512 => rsa(&signature::RSA_PKCS1_SHA512),
-            PS256 => rsa(&signature::RSA_PSS_SHA256),
-            PS384 => rsa(&signature::RSA_PSS_SHA384),
-            PS512 => rsa(&signature::RSA_PSS_SHA512),
-            ES256 => ecdsa(&signature::ECDSA_P256_SHA256_FIXED_SIGNING),
-            ES384 => ecdsa(&signature::ECDSA_P384_SHA384_FIXED_SIGNING),
-            EdDSA => Ed25519KeyPair::from_pkcs8_maybe_unchecked(bytes)
-                .map(Pair::Ed)
-                .map_err(|_| ErrorKind::InvalidEddsaKey.into()),
-            _ => Err(ErrorKind::InvalidAlgorithm.into()),
-        }
+        let method = Method::of(algorithm).ok_or(ErrorKind::InvalidAlgorithm)?;
+        Ok(match method {
+            Method::Hmac(algorithm) => KeyPair::Hmac(hmac::Key::new(algorithm, bytes)),
+            Method::Rsa(encoding, _) => {
+                let pair = RsaKeyPair::from_pkcs8(bytes).or_else(|_| RsaKeyPair::from_der(bytes));
+                let pair = pair.map_err(|_| {
+                    ErrorKind::InvalidRsaKey("it is no RSA key of 2048 to 4096 bits".into())
+                })?;
+                KeyPair::Rsa(Box::new(pair), encoding)
+            }
+            Method::Ecdsa(algorithm, _) => {
+                let pair = EcdsaKeyPair::from_pkcs8(algorithm, bytes, &SystemRandom::new());
+                KeyPair::Ecdsa(pair.map_err(|_| ErrorKind::InvalidEcdsaKey)?)
+            }
+            Method::Ed(_) => {
+                let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(bytes);
+                KeyPair::Ed(pair.map_err(|_| ErrorKind::InvalidEddsaKey)?)
+            }
+        })
     }
 }
 
-struct Signing {
+struct RingSigner {
     algorithm: Algorithm,
-    pair: Pair,
+    pair: KeyPair,
 }
 
-impl Signer<Vec<u8>> for Signing {
+impl Signer<Vec<u8>> for RingSigner {
     fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, generic::Error> {
         let failed = |_| generic::Error::new();
         let random = SystemRandom::new();
         match &self.pair {
-            Pair::Hmac(key) => Ok(hmac::sign(key, message).as_ref().to_vec()),
-            Pair::Rsa(pair, encoding) => {
+            KeyPair::Hmac(key) => Ok(hmac::sign(key, message).as_ref().to_vec()),
+            KeyPair::Rsa(pair, encoding) => {
                 let mut signed = vec![0; pair.public().modulus_len()];
                 pair.sign(*encoding, &random, message, &mut signed)
                     .map_err(failed)?;
                 Ok(signed)
             }
-            Pair::Ecdsa(pair) => {
+            KeyPair::Ecdsa(pair) => {
                 let signed = pair.sign(&random, message).map_err(failed)?;
                 Ok(signed.as_ref().to_vec())
             }
-            Pair::Ed(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+            KeyPair::Ed(pair) => Ok(pair.sign(message).as_ref().to_vec()),
         }
     }
 }
 
-impl JwtSigner for Signing {
+impl JwtSigner for RingSigner {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 }
 
 /// Verification key: a secret, or a public key in the format of `ring`.
-struct Checking {
+struct RingVerifier {
     algorithm: Algorithm,
     key: Vec<u8>,
 }
 
-impl Drop for Checking {
+impl Drop for RingVerifier {
     fn drop(&mut self) {
         self.key.zeroize();
     }
 }
 
-impl Verifier<Vec<u8>> for Checking {
+impl Verifier<Vec<u8>> for RingVerifier {
     fn verify(&self, message: &[u8], signed: &Vec<u8>) -> Result<(), generic::Error> {
-        use Algorithm::*;
-        let hmac = |algorithm| {
-            let key = hmac::Key::new(algorithm, &self.key);
-            hmac::verify(&key, message, signed).map_err(|_| generic::Error::new())
-        };
         let public = |algorithm: &'static dyn VerificationAlgorithm| {
-            let key = UnparsedPublicKey::new(algorithm, &self.key);
-            key.verify(message, signed)
-                .map_err(|_| generic::Error::new())
+            UnparsedPublicKey::new(algorithm, &self.key).verify(message, signed)
         };
-        match self.algorithm {
-            HS256 => hmac(hmac::HMAC_SHA256),
-            HS384 => hmac(hmac::HMAC_SHA384),
-            HS512 => hmac(hmac::HMAC_SHA512),
-            RS256 => public(&signature::RSA_PKCS1_2048_8192_SHA256),
-            RS384 => public(&signature::RSA_PKCS1_2048_8192_SHA384),
-            RS512 => public(&signature::RSA_PKCS1_2048_8192_SHA512),
-            PS256 => public(&signature::RSA_PSS_2048_8192_SHA256),
-            PS384 => public(&signature::RSA_PSS_2048_8192_SHA384),
-            PS512 => public(&signature::RSA_PSS_2048_8192_SHA512),
-            ES256 => public(&signature::ECDSA_P256_SHA256_FIXED),
-            ES384 => public(&signature::ECDSA_P384_SHA384_FIXED),
-            EdDSA => public(&signature::ED25519),
-            _ => Err(generic::Error::new()),
-        }
+        let verified = match Method::of(self.algorithm).ok_or_else(generic::Error::new)? {
+            Method::Hmac(algorithm) => {
+                hmac::verify(&hmac::Key::new(algorithm, &self.key), message, signed)
+            }
+            Method::Rsa(_, algorithm) => public(algorithm),
+            Method::Ecdsa(_, algorithm) => public(algorithm),
+            Method::Ed(algorithm) => public(algorithm),
+        };
+        verified.map_err(|_| generic::Error::new())
     }
 }
 
-impl JwtVerifier for Checking {
+impl JwtVerifier for RingVerifier {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }

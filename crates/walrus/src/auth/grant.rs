@@ -18,7 +18,8 @@ pub struct Grant {
     /// Our client ID at the issuer.
     pub client_id: String,
     /// Name of the user, if the issuer provides it.
-    pub who: Option<String>,
+    #[serde(rename = "who")]
+    pub user: Option<String>,
     /// URL to renew the tokens.
     pub token_endpoint: String,
     /// URL to revoke the tokens.
@@ -38,7 +39,7 @@ pub struct Grant {
 impl Grant {
     /// Replaces the tokens with those of an issuer's answer. If the answer has no
     /// refresh token, the old one remains valid.
-    pub fn take(&mut self, answer: &BasicTokenResponse) {
+    pub fn update(&mut self, answer: &BasicTokenResponse) {
         self.lifetime_s = answer.expires_in().map(|lifetime| lifetime.as_secs());
         self.expires = self
             .lifetime_s
@@ -73,7 +74,7 @@ mod tests {
         let grant = |lifetime_s, left| Grant {
             issuer: String::new(),
             client_id: String::new(),
-            who: None,
+            user: None,
             token_endpoint: String::new(),
             revocation_endpoint: None,
             expires: Some(unix_seconds() + left),

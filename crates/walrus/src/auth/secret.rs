@@ -15,7 +15,7 @@ impl Secret {
         Secret(value)
     }
 
-    /// Returns the text. Callers must pass it only to requests and the strongbox.
+    /// Returns the text. Callers must pass it only to requests and the secret store.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -45,7 +45,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Serialization for records in the strongbox only: a [`Secret`] does not implement
+/// Serialization for records in the secret store only: a [`Secret`] does not implement
 /// `Serialize`, so that it cannot enter a report by accident.
 pub(super) mod exposed {
     use super::*;

@@ -1,18 +1,19 @@
 //! OAuth sign-in with automatic renewal.
 //!
-//! An access token is renewed five minutes before it expires, in a single flight across
+//! An access token is renewed five minutes before it expires, as a single flight across
 //! tasks and processes: an issuer that rotates refresh tokens treats a second use of one
 //! as theft, and ends the sign-in. A renewal therefore holds a lock file, first checks
 //! whether another process has renewed meanwhile, and stores the new tokens before it
 //! uses them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 
-use super::signin::{Held, SignIn, SignIns};
+use super::signin::{SignIn, SignInSecret, SignIns};
 use super::{AuthError, Grant, Secret, oauth};
 use crate::network::{DEFAULT_REFRESH_BEFORE_S, OauthProfile};
 
@@ -33,9 +34,9 @@ struct State {
     /// Whether a publisher rejected the access token.
     refused: bool,
     /// Renewal in progress.
-    flight: Option<Flight>,
+    renewal: Option<Renewal>,
     /// Set when the issuer refuses further renewals.
-    over: Option<Arc<AuthError>>,
+    ended: Option<Arc<AuthError>>,
 }
 
 impl std::fmt::Debug for State {
@@ -46,7 +47,7 @@ impl std::fmt::Debug for State {
     }
 }
 
-type Flight = Shared<BoxFuture<'static, Result<Secret, Arc<AuthError>>>>;
+type Renewal = Shared<BoxFuture<'static, Result<Secret, Arc<AuthError>>>>;
 
 impl State {
     fn is_fresh(&self, margin: Duration) -> bool {
@@ -54,7 +55,7 @@ impl State {
     }
 
     /// Whether the access token may still be accepted, although it is due for renewal.
-    fn will_do(&self) -> bool {
+    fn is_usable(&self) -> bool {
         !self.refused && self.grant.is_valid()
     }
 }
@@ -73,8 +74,8 @@ impl Session {
         if grant.issuer != profile.issuer || grant.client_id != profile.client_id {
             return Err(AuthError::OtherMethod {
                 network: network.into(),
-                kept: "oauth with another issuer or client",
-                wanted: "oauth with this one",
+                stored: "oauth with another issuer or client",
+                configured: "oauth with this one",
             });
         }
         let margin = profile.refresh_before_s.unwrap_or(DEFAULT_REFRESH_BEFORE_S);
@@ -85,8 +86,8 @@ impl Session {
             state: Mutex::new(State {
                 grant,
                 refused: false,
-                flight: None,
-                over: None,
+                renewal: None,
+                ended: None,
             }),
         })))
     }
@@ -97,48 +98,47 @@ impl Session {
     /// # Errors
     /// [`AuthError::Renewal`] if there is no valid token.
     pub async fn token(&self) -> Result<Secret, AuthError> {
-        let flight = {
-            let mut state = self.0.state();
-            if state.is_fresh(self.0.margin) || (state.over.is_some() && state.will_do()) {
+        let renewal = {
+            let mut state = self.0.state.lock();
+            if state.is_fresh(self.0.margin) || (state.ended.is_some() && state.is_usable()) {
                 return Ok(state.grant.access.clone());
             }
-            if let Some(over) = &state.over {
-                return Err(AuthError::Renewal(over.clone()));
+            if let Some(ended) = &state.ended {
+                return Err(AuthError::Renewal(ended.clone()));
             }
             let inner = &self.0;
-            state.flight.get_or_insert_with(|| inner.renewal()).clone()
+            state
+                .renewal
+                .get_or_insert_with(|| inner.start_renewal())
+                .clone()
         };
-        let renewed = flight.await;
+        let renewed = renewal.await;
         renewed.or_else(|error| {
-            let state = self.0.state();
-            match state.will_do() {
-                true => Ok(state.grant.access.clone()),
-                false => Err(AuthError::Renewal(error)),
+            let state = self.0.state.lock();
+            if state.is_usable() {
+                return Ok(state.grant.access.clone());
             }
+            Err(AuthError::Renewal(error))
         })
     }
 
     /// Records that a publisher rejected this access token: the next call to
     /// [`Session::token`] renews it.
     pub fn refused(&self, token: &Secret) {
-        let mut state = self.0.state();
+        let mut state = self.0.state.lock();
         state.refused |= state.grant.access == *token;
     }
 }
 
 impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Renews in a separate task, which continues if all callers give up, because the
     /// issuer may already have replaced the token.
-    fn renewal(self: &Arc<Self>) -> Flight {
+    fn start_renewal(self: &Arc<Self>) -> Renewal {
         let inner = self.clone();
         let task = tokio::spawn(async move {
             let renewed = inner.renew().await.map_err(Arc::new);
-            let mut state = inner.state();
-            state.flight = None;
+            let mut state = inner.state.lock();
+            state.renewal = None;
             match renewed {
                 Ok(grant) => {
                     state.grant = grant;
@@ -146,43 +146,35 @@ impl Inner {
                     Ok(state.grant.access.clone())
                 }
                 Err(error) => {
-                    if !error.heals() {
-                        state.over = Some(error.clone());
+                    if !error.may_heal() {
+                        state.ended = Some(error.clone());
                     }
                     Err(error)
                 }
             }
         });
-        let lost = |error| AuthError::Io {
-            what: "renewing a sign-in",
-            source: std::io::Error::other(error),
-        };
-        task.map(move |done| done.unwrap_or_else(|error| Err(Arc::new(lost(error)))))
+        let lost = |error| Err(Arc::new(AuthError::io("cannot renew the sign-in", error)));
+        task.map(move |done| done.unwrap_or_else(lost))
             .boxed()
             .shared()
     }
 
     async fn renew(&self) -> Result<Grant, AuthError> {
         let (before, refused) = {
-            let state = self.state();
+            let state = self.state.lock();
             (state.grant.access.clone(), state.refused)
         };
-        let (sign_ins, network) = (self.sign_ins.clone(), self.network.clone());
         // Held during the exchange: a concurrent renewal by another process would end
         // the sign-in.
-        let lock = blocking(move || sign_ins.lock(&network)).await?;
-        let (sign_ins, network) = (self.sign_ins.clone(), self.network.clone());
-        let kept = blocking(move || sign_ins.get(&network)).await?;
-        let (origins, grant) = match kept {
-            Some((
-                SignIn {
-                    origins,
-                    held: Held::Oauth(grant),
-                    ..
-                },
-                _,
-            )) => (origins, grant),
-            _ => return Err(AuthError::NotSignedIn(self.network.clone())),
+        let lock = self.blocking(SignIns::lock).await?;
+        let stored = self.blocking(SignIns::get).await?.map(|(stored, _)| stored);
+        let Some(SignIn {
+            origins,
+            secret: SignInSecret::Oauth(grant),
+            ..
+        }) = stored
+        else {
+            return Err(AuthError::NotSignedIn(self.network.clone()));
         };
         // Another process has already renewed it.
         if grant.access != before && grant.is_fresh(self.margin) {
@@ -190,26 +182,23 @@ impl Inner {
         }
         tracing::debug!(network = self.network, refused, "renewing the sign-in");
         let renewed = oauth::renew(&self.network, &grant).await?;
-        let (sign_ins, network) = (self.sign_ins.clone(), self.network.clone());
-        let record = SignIn::new(origins, Held::Oauth(renewed.clone()));
-        let put = blocking(move || sign_ins.put(&network, &record)).await;
-        if let Err(error) = put {
+        let record = SignIn::new(origins, SignInSecret::Oauth(renewed.clone()));
+        let put = self.blocking(move |sign_ins, network| sign_ins.put(network, &record));
+        if let Err(error) = put.await {
             // The old token is used up: this process can continue, no other can.
-            tracing::warn!("the renewed sign-in cannot be kept, so sign in again later: {error}");
+            tracing::warn!("cannot store the renewed sign-in, so sign in again later: {error}");
         }
         drop(lock);
         Ok(renewed)
     }
-}
 
-/// Runs work that may block on a disk, or on a keyring prompt.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, AuthError> + Send + 'static,
-) -> Result<T, AuthError> {
-    let failed = |error| AuthError::Io {
-        what: "looking at the sign-in",
-        source: std::io::Error::other(error),
-    };
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(failed)?
+    /// Runs work that may block on a disk, or on a keyring prompt.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&SignIns, &str) -> Result<T, AuthError> + Send + 'static,
+    ) -> Result<T, AuthError> {
+        let (sign_ins, network) = (self.sign_ins.clone(), self.network.clone());
+        let done = tokio::task::spawn_blocking(move || work(&sign_ins, &network)).await;
+        done.map_err(|error| AuthError::io("cannot access the sign-in", error))?
+    }
 }

@@ -1,4 +1,4 @@
-//! Stored sign-ins: one per network.
+//! StoredSecret sign-ins: one per network.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::secret::exposed;
-use super::strongbox::{ChestError, Kept, Stored, Strongbox, fit};
+use super::secret_store::{
+    SecretLocation, SecretStore, SecretStoreError, StoredSecret, check_name,
+};
 use super::{AuthError, Grant, Origin, Secret};
 use crate::clock::unix_seconds;
 use walgit_durable::FileLock;
@@ -16,9 +18,9 @@ use walgit_durable::FileLock;
 const SERVICE: &str = "walgit-fs sign-in";
 /// Capacity for a record, in bytes: a large RSA key takes 3,300 bytes, and each token of
 /// an issuer may take as much.
-const LARGEST: usize = 128 << 10;
+const RECORD_CAPACITY: usize = 128 << 10;
 /// Longest wait for another process to renew a sign-in.
-const OTHERS: Duration = Duration::from_secs(30);
+const RENEWAL_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Credentials for the publishers of a network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,16 +28,18 @@ pub struct SignIn {
     /// Origins that may receive it; for tokens of an issuer, the publishers that may see
     /// them.
     pub origins: Vec<Origin>,
-    /// Creation time in seconds since 1970.
-    pub since: u64,
+    /// Creation time in seconds created_at 1970.
+    #[serde(rename = "since")]
+    pub created_at: u64,
     /// The secret.
-    pub held: Held,
+    #[serde(rename = "held")]
+    pub secret: SignInSecret,
 }
 
 /// The secret of a sign-in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all = "snake_case")]
-pub enum Held {
+pub enum SignInSecret {
     /// Sent unchanged with each upload.
     ApiKey {
         /// The key.
@@ -52,37 +56,37 @@ pub enum Held {
     Oauth(Grant),
 }
 
-impl Held {
+impl SignInSecret {
     /// Name of the method in the config file.
     pub fn method(&self) -> &'static str {
         match self {
-            Held::ApiKey { .. } => "api_key",
-            Held::Jwt { .. } => "jwt",
-            Held::Oauth(_) => "oauth",
+            SignInSecret::ApiKey { .. } => "api_key",
+            SignInSecret::Jwt { .. } => "jwt",
+            SignInSecret::Oauth(_) => "oauth",
         }
     }
 }
 
 impl SignIn {
     /// Creates a sign-in with the present time.
-    pub fn new(origins: Vec<Origin>, held: Held) -> Self {
+    pub fn new(origins: Vec<Origin>, secret: SignInSecret) -> Self {
         SignIn {
             origins,
-            since: unix_seconds(),
-            held,
+            created_at: unix_seconds(),
+            secret,
         }
     }
 }
 
 /// Sign-ins of the user.
 #[derive(Clone, Debug)]
-pub struct SignIns(Strongbox);
+pub struct SignIns(SecretStore);
 
 impl SignIns {
     /// Opens the sign-ins stored in directory `dir` or in the keyring; `dir` need not
     /// exist yet.
     pub fn new(dir: &Path) -> Self {
-        SignIns(Strongbox::new(dir, SERVICE))
+        SignIns(SecretStore::new(dir, SERVICE))
     }
 
     /// Locks the sign-in to a network against changes and renewal by other processes,
@@ -91,11 +95,11 @@ impl SignIns {
     /// # Errors
     /// If another process holds the lock for more than half a minute, or locking fails.
     pub fn lock(&self, network: &str) -> Result<FileLock, AuthError> {
-        fit(network)?;
+        check_name(network)?;
         self.0.make_dir()?;
         let path = self.0.dir().join(format!("{network}.lock"));
-        FileLock::exclusive_within(&path, OTHERS).map_err(|source| AuthError::Io {
-            what: "the lock of a sign-in",
+        FileLock::exclusive_within(&path, RENEWAL_LOCK_TIMEOUT).map_err(|source| AuthError::Io {
+            what: "cannot lock the sign-in",
             source,
         })
     }
@@ -104,20 +108,20 @@ impl SignIns {
     ///
     /// # Errors
     /// If the sign-in exists but cannot be read.
-    pub fn get(&self, network: &str) -> Result<Option<(SignIn, Kept)>, AuthError> {
-        let Some(kept) = self.0.list()?.get(network).copied() else {
+    pub fn get(&self, network: &str) -> Result<Option<(SignIn, SecretLocation)>, AuthError> {
+        let Some(location) = self.0.list()?.get(network).copied() else {
             return Ok(None);
         };
         let Some(bytes) = self.0.get(network)? else {
             return Ok(None);
         };
         match serde_json::from_slice(&bytes) {
-            Ok(found) => Ok(Some((found, kept))),
+            Ok(found) => Ok(Some((found, location))),
             // The message of the parser could quote the secret.
-            Err(_) => Err(AuthError::Chest(ChestError::Damaged {
-                path: self.0.dir().join(network),
-                why: "it is no sign-in; walgit-fs logout forgets it".into(),
-            })),
+            Err(_) => Err(AuthError::SecretStore(SecretStoreError::damaged(
+                self.0.dir().join(network),
+                "it is no sign-in; walgit-fs logout removes it",
+            ))),
         }
     }
 
@@ -125,12 +129,12 @@ impl SignIns {
     ///
     /// # Errors
     /// If it cannot be stored.
-    pub fn put(&self, network: &str, sign_in: &SignIn) -> Result<Stored, AuthError> {
+    pub fn put(&self, network: &str, sign_in: &SignIn) -> Result<StoredSecret, AuthError> {
         // Full capacity from the start: reallocation would leave copies in memory.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST));
+        let mut bytes = Zeroizing::new(Vec::with_capacity(RECORD_CAPACITY));
         let written = serde_json::to_writer(&mut *bytes, sign_in);
         written.map_err(|error| AuthError::Io {
-            what: "writing a sign-in down",
+            what: "cannot encode the sign-in",
             source: error.into(),
         })?;
         Ok(self.0.put(network, &bytes)?)

@@ -11,33 +11,29 @@ use serde::Serialize;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::Secret;
-use super::cryptography::{Pair, install};
+use super::cryptography::{KeyPair, install};
 
 /// Reason that a key cannot sign.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // The messages name the fields.
 pub enum BadKey {
-    /// The key is empty.
     #[error("it is empty")]
     Empty,
     /// `0x…` or `base64:…` with invalid content.
-    #[error("after {0} it must go on as {1}")]
+    #[error("{0} must be followed by {1}")]
     Encoding(&'static str, &'static str),
     /// A private key instead of a secret, or the reverse.
     #[error(
         "{algorithm:?} needs {needs}; choose another `algorithm` in the network's auth section"
     )]
     Kind {
-        /// Configured algorithm.
         algorithm: Algorithm,
-        /// Required kind of key.
         needs: &'static str,
     },
-    /// The wrong kind of private key, or an unknown format.
     #[error(
         "it is no private key for {0:?} (PEM, PKCS #8); openssl pkcs8 -topk8 -nocrypt makes one of other forms"
     )]
     Private(Algorithm),
-    /// Signing failed.
     #[error("it does not sign")]
     Signing,
 }
@@ -112,16 +108,18 @@ impl SigningKey {
     ///
     /// # Errors
     /// If the key is not valid.
-    pub fn checking(&self) -> Result<DecodingKey, BadKey> {
+    pub fn verification_key(&self) -> Result<DecodingKey, BadKey> {
         install();
         let bytes = self.key.as_bytes();
         let bad = || BadKey::Private(self.algorithm);
-        Ok(match Pair::new(self.algorithm, bytes).map_err(|_| bad())? {
-            Pair::Hmac(_) => DecodingKey::from_secret(bytes),
-            Pair::Rsa(pair, _) => DecodingKey::from_rsa_der(pair.public().as_ref()),
-            Pair::Ecdsa(pair) => DecodingKey::from_ec_der(pair.public_key().as_ref()),
-            Pair::Ed(pair) => DecodingKey::from_ed_der(pair.public_key().as_ref()),
-        })
+        Ok(
+            match KeyPair::new(self.algorithm, bytes).map_err(|_| bad())? {
+                KeyPair::Hmac(_) => DecodingKey::from_secret(bytes),
+                KeyPair::Rsa(pair, _) => DecodingKey::from_rsa_der(pair.public().as_ref()),
+                KeyPair::Ecdsa(pair) => DecodingKey::from_ec_der(pair.public_key().as_ref()),
+                KeyPair::Ed(pair) => DecodingKey::from_ed_der(pair.public_key().as_ref()),
+            },
+        )
     }
 }
 
@@ -176,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shared_secret_is_read_as_a_publisher_reads_it() {
+    fn a_shared_secret_is_parsed_as_by_a_publisher() {
         let read = |text: &str| shared_secret(text.as_bytes()).map(|bytes| bytes.to_vec());
         assert_eq!(read("plain text").unwrap(), b"plain text");
         assert_eq!(read("0x00ff10").unwrap(), [0, 255, 16]);
@@ -187,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_algorithm_signs_no_other_accepts_and_no_key_but_its_own() {
+    fn a_signature_is_valid_for_its_own_algorithm_and_key_only() {
         use Algorithm::*;
         let claims = serde_json::json!({"exp": 4_000_000_000u64, "jti": "1"});
         for algorithm in [HS256, HS384, HS512] {
@@ -196,7 +194,7 @@ mod tests {
             let check = |key: &SigningKey, algorithm| {
                 jsonwebtoken::decode::<serde_json::Value>(
                     token.expose(),
-                    &key.checking().unwrap(),
+                    &key.verification_key().unwrap(),
                     &jsonwebtoken::Validation::new(algorithm),
                 )
             };

@@ -4,19 +4,20 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use reqwest::{RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::HttpStore;
 use crate::net::{cause, http};
-use crate::{Lifetime, StoreError};
+use crate::{BlobLifetimes, Lifetime, StoreError};
 use walgit_format::chunk::BlobId;
 
 /// Time limit for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest answer, in bytes.
-const MOST: u64 = 1 << 20;
+const MAX_ANSWER: u64 = 1 << 20;
 
 #[derive(Deserialize)]
 struct Present {
@@ -47,14 +48,11 @@ impl HttpStore {
         request: RequestBuilder,
     ) -> Result<Option<T>, StoreError> {
         let place = || self.admin.as_ref().map(Url::to_string).unwrap_or_default();
-        let unavailable = |why: String| StoreError::Unavailable {
-            place: place(),
-            why,
-        };
-        let sent = request.timeout(PATIENCE).send().await;
+        let unavailable = |why: String| StoreError::unavailable(place(), why);
+        let sent = request.timeout(ADMIN_TIMEOUT).send().await;
         let response = sent.map_err(|error| unavailable(cause(&error)))?;
         let status = response.status();
-        let body = http::body(response, MOST).await;
+        let body = http::body(response, MAX_ANSWER).await;
         let body = body.map_err(|error| unavailable(cause(&error)))?;
         let body = body.unwrap_or_default();
         match status {
@@ -69,8 +67,11 @@ impl HttpStore {
             }),
         }
     }
+}
 
-    pub(super) async fn present_epoch(&self) -> Result<Option<u32>, StoreError> {
+#[async_trait]
+impl BlobLifetimes for HttpStore {
+    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
         let Some(url) = self.admin_url("epoch")? else {
             return Ok(None);
         };
@@ -78,7 +79,7 @@ impl HttpStore {
         Ok(present.map(|it| it.epoch))
     }
 
-    pub(super) async fn advance_epoch(&self, epochs: u32) -> Result<Option<u32>, StoreError> {
+    async fn advance(&self, epochs: u32) -> Result<Option<u32>, StoreError> {
         let Some(url) = self.admin_url("epoch")? else {
             return Ok(None);
         };
@@ -87,18 +88,14 @@ impl HttpStore {
         Ok(self.admin::<Present>(request).await?.map(|it| it.epoch))
     }
 
-    pub(super) async fn lifetime_of(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
         match self.admin_url(&format!("blobs/{blob}"))? {
             Some(url) => self.admin(self.writer.client().get(url)).await,
             None => Ok(None),
         }
     }
 
-    pub(super) async fn extend_to(
-        &self,
-        blob: BlobId,
-        end: u32,
-    ) -> Result<Option<Lifetime>, StoreError> {
+    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
         let Some(url) = self.admin_url(&format!("blobs/{blob}"))? else {
             return Ok(None);
         };
@@ -110,7 +107,7 @@ impl HttpStore {
             .ok_or(StoreError::NotFound { blob, place })
     }
 
-    pub(super) async fn delete_at(&self, blob: BlobId) -> Result<bool, StoreError> {
+    async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
         let Some(url) = self.admin_url(&format!("blobs/{blob}"))? else {
             return Ok(false);
         };

@@ -2,91 +2,92 @@
 //!
 //! A server may ignore a range and send the whole blob: the standard allows it, and
 //! plain file servers do it. The requested part is then cut out of the body, up to
-//! [`MAX_WHOLE`]. Any other mismatch is rejected before the body is read.
+//! [`MAX_UNRANGED_END`]. Any other mismatch is rejected before the body is read.
 
 use reqwest::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LOCATION};
 use reqwest::{Response, StatusCode};
 
-use super::failed::{Failed, absent, protocol, refused};
+use super::failed_request::FailedRequest;
 use crate::net::{Endpoint, FailureKind, http};
-use crate::{Extent, StoreError};
+use crate::{ReadRange, StoreError};
 use walgit_format::chunk::{BlobId, ByteRange};
 
 /// Largest end offset of a part that is cut out of a whole blob, in bytes.
-pub(super) const MAX_WHOLE: u64 = 64 << 20;
+pub(super) const MAX_UNRANGED_END: u64 = 64 << 20;
 
 /// Content of an answer's body.
 pub(super) enum Body {
     /// The requested bytes.
-    Asked(Response),
-    /// The blob from its start, although a part was requested.
-    FromStart(Response),
+    Requested(Response),
+    /// The blob from its start, although this part was requested.
+    FromStart(Response, ByteRange),
 }
 
-/// Classifies the body of an answer to a read of `extent`.
+/// Classifies the body of an answer to a read of `read_range`.
 pub(super) async fn body(
     endpoint: &Endpoint,
     blob: BlobId,
-    extent: Extent,
+    read_range: ReadRange,
     response: Response,
-) -> Result<Body, Failed> {
+) -> Result<Body, FailedRequest> {
     let status = response.status();
     if status.is_success()
         && let Some(encoding) = header(&response, CONTENT_ENCODING)
         && encoding != "identity"
     {
         let encoding = http::words(encoding);
-        let why = format!("it sends the blob encoded ({encoding}), which was not asked for");
-        return Err(protocol(endpoint, &why));
+        let why = format!("it sends the blob encoded ({encoding}), which was not requested");
+        return Err(FailedRequest::protocol(endpoint, why));
     }
-    match (status, extent) {
-        (StatusCode::OK, Extent::Whole { .. }) => Ok(Body::Asked(response)),
-        (StatusCode::OK, Extent::Part(range)) => {
-            if http::announced(&response).is_some_and(|len| len < range.end()) {
+    match (status, read_range) {
+        (StatusCode::OK, ReadRange::Whole { .. }) => Ok(Body::Requested(response)),
+        (StatusCode::OK, ReadRange::Part(range)) => {
+            if http::content_length(&response).is_some_and(|len| len < range.end()) {
                 return Err(outside(blob, range));
             }
-            if range.end() > MAX_WHOLE {
+            if range.end() > MAX_UNRANGED_END {
                 let why = format!(
                     "it ignores range requests, and the range ends beyond the {} MiB of a blob \
                      that are read from such a server",
-                    MAX_WHOLE >> 20
+                    MAX_UNRANGED_END >> 20
                 );
-                return Err(protocol(endpoint, &why));
+                return Err(FailedRequest::protocol(endpoint, why));
             }
-            Ok(Body::FromStart(response))
+            Ok(Body::FromStart(response, range))
         }
-        (StatusCode::PARTIAL_CONTENT, Extent::Part(range)) if answers(&response, range) => {
-            Ok(Body::Asked(response))
+        (StatusCode::PARTIAL_CONTENT, ReadRange::Part(range)) if answers(&response, range) => {
+            Ok(Body::Requested(response))
         }
         (StatusCode::PARTIAL_CONTENT, _) => {
             let kind = header(&response, CONTENT_TYPE).unwrap_or_default();
-            let why = match kind.starts_with("multipart/") {
-                true => "it answers one range with several parts",
-                false => "it answers another range than was asked for",
+            let why = if kind.starts_with("multipart/") {
+                "it answers one range with several parts"
+            } else {
+                "it answers a different range"
             };
-            Err(protocol(endpoint, why))
+            Err(FailedRequest::protocol(endpoint, why))
         }
-        (StatusCode::NOT_FOUND, _) => Err(absent(endpoint, blob)),
-        (StatusCode::RANGE_NOT_SATISFIABLE, Extent::Part(range)) => Err(outside(blob, range)),
+        (StatusCode::NOT_FOUND, _) => Err(FailedRequest::not_found(endpoint, blob)),
+        (StatusCode::RANGE_NOT_SATISFIABLE, ReadRange::Part(range)) => Err(outside(blob, range)),
         (status, _) if status.is_success() => {
-            let why = format!("it answers {status} where a blob was asked for");
-            Err(protocol(endpoint, &why))
+            let why = format!("it answers {status} to a request for a blob");
+            Err(FailedRequest::protocol(endpoint, why))
         }
         (status, _) if status.is_redirection() => {
-            let there = header(&response, LOCATION).map(http::words);
-            let there = there.unwrap_or_else(|| "nowhere".into());
+            let target = header(&response, LOCATION).map(http::words);
+            let target = target.unwrap_or_else(|| "nowhere".into());
             let why = format!(
-                "it redirects ({status}) to {there}; redirects are not followed: is its URL right?"
+                "it redirects ({status}) to {target}; redirects are not followed: check its URL"
             );
-            Err(protocol(endpoint, &why))
+            Err(FailedRequest::protocol(endpoint, why))
         }
-        _ => Err(refused(endpoint, response).await),
+        _ => Err(FailedRequest::unexpected(endpoint, response).await),
     }
 }
 
-fn outside(blob: BlobId, range: ByteRange) -> Failed {
+fn outside(blob: BlobId, range: ByteRange) -> FailedRequest {
     let error = StoreError::OutOfRange { blob, range };
-    Failed::new(FailureKind::Refused, error)
+    FailedRequest::new(FailureKind::Refused, error)
 }
 
 /// Whether a 206 answer covers exactly this range.

@@ -1,6 +1,6 @@
 //! One request to one endpoint.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,11 +10,16 @@ use serde::Deserialize;
 
 use super::HttpStore;
 use super::answer::{self, Body};
-use super::failed::{Failed, absent, broken, no_certificates, protocol, refusal, refused};
+use super::failed_request::FailedRequest;
 use crate::auth::Upload;
-use crate::net::{Connections, Done, Endpoint, Failure, FailureKind, InFlight, Outcome, http};
-use crate::{Extent, PutOptions, StoreError, Stored};
+use crate::net::{
+    Connections, Endpoint, Failure, FailureHandling, FailureKind, Outcome, RequestGuard, http,
+};
+use crate::{PutOptions, PutReceipt, ReadRange, StoreError};
 use walgit_format::chunk::{BlobId, ByteRange};
+
+/// Longest answer of a publisher, in bytes.
+const MAX_PUT_ANSWER: u64 = 1 << 20;
 
 impl HttpStore {
     /// Reads from one aggregator. The result has the requested length and is not
@@ -24,116 +29,122 @@ impl HttpStore {
         client: &Client,
         endpoint: &Endpoint,
         blob: BlobId,
-        extent: Extent,
+        read_range: ReadRange,
         race: Option<&AtomicU64>,
-    ) -> Result<Bytes, Failed> {
-        let url = at(endpoint, &format!("v1/blobs/{blob}"))?;
-        let range = match extent {
-            Extent::Whole { .. } => None,
-            Extent::Part(range) => Some(range),
-        };
-        let mut flight = self.enter(endpoint).await?;
+    ) -> Result<Bytes, FailedRequest> {
+        let url = join(endpoint, &format!("v1/blobs/{blob}"))?;
+        let mut guard = self.admit(endpoint).await?;
         if let Some(race) = race {
-            flight.in_race(race);
+            guard.in_race(race);
         }
+        let fetched = self.download(client, endpoint, url, blob, read_range, &mut guard);
+        match fetched.await {
+            Ok(bytes) => {
+                guard.ended(Outcome::Success, "");
+                Ok(bytes)
+            }
+            Err(failed) => Err(failed.ends(guard)),
+        }
+    }
+
+    async fn download(
+        &self,
+        client: &Client,
+        endpoint: &Endpoint,
+        url: Url,
+        blob: BlobId,
+        read_range: ReadRange,
+        guard: &mut RequestGuard<'_>,
+    ) -> Result<Bytes, FailedRequest> {
+        let range = match read_range {
+            ReadRange::Whole { .. } => None,
+            ReadRange::Part(range) => Some(range),
+        };
         let request = |client: &Client| {
             // Compression would change the length and the range.
             let request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
             match range {
-                Some(range) => request.header(RANGE, header_of(range)),
+                Some(range) => request.header(RANGE, range_header(range)),
                 None => request,
             }
         };
-        let response = match self.ask_again(client, endpoint, request).await {
-            Ok(response) => response,
-            Err(failed) => return Err(failed.ends(flight)),
-        };
-        flight.answered();
-        let answer = match answer::body(endpoint, blob, extent, response).await {
-            Ok(answer) => answer,
-            Err(failed) => return Err(failed.ends(flight)),
-        };
-        let from_start = matches!(answer, Body::FromStart(_));
-        let body = match (answer, range) {
-            (Body::FromStart(response), Some(range)) => {
-                self.ignores_ranges(endpoint);
-                let arrived = |len| flight.arrived(len);
-                http::part_of_body(response, range.start(), range.len(), arrived).await
+        let response = self.send_idempotent(client, endpoint, request).await?;
+        guard.answered();
+        let (body, wrong_length) = match answer::body(endpoint, blob, read_range, response).await? {
+            Body::FromStart(response, range) => {
+                self.record_ignored_range(endpoint);
+                let arrived = |len| guard.arrived(len);
+                let body = http::part_of_body(response, range.start(), range.len(), arrived);
+                (body.await, "it ends before the range does")
             }
-            (Body::Asked(response) | Body::FromStart(response), _) => {
-                let arrived = |len| flight.arrived(len);
-                http::body_watched(response, extent.at_most(), arrived).await
+            Body::Requested(response) => {
+                let arrived = |len| guard.arrived(len);
+                let body = http::body_with_progress(response, read_range.at_most(), arrived);
+                (body.await, "it is longer than it may be")
             }
-        };
-        let bytes = match body {
-            Ok(bytes) => bytes,
-            Err(error) => return Err(broken(endpoint, &error).ends(flight)),
         };
         let corrupt = |why: String| {
-            self.corrupt.fetch_add(1, Ordering::Relaxed);
-            Failed::corrupt(endpoint, blob, why)
+            self.counters.add(&self.counters.corrupt, 1);
+            FailedRequest::corrupt(endpoint, blob, why)
         };
-        let Some(bytes) = bytes else {
-            let why = match from_start {
-                true => "it ends before the range does",
-                false => "it is longer than it may be",
-            };
-            return Err(corrupt(why.into()).ends(flight));
-        };
-        flight.ended(Outcome::Well, "");
-        self.received
-            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let bytes = body.map_err(|error| FailedRequest::broken(endpoint, &error))?;
+        let bytes = bytes.ok_or_else(|| corrupt(wrong_length.into()))?;
+        let len = bytes.len() as u64;
+        self.counters.add(&self.counters.received, len);
         match range {
-            Some(range) if range.len() != bytes.len() as u64 => Err(corrupt(format!(
-                "{} bytes where {} were asked for",
-                bytes.len(),
-                range.len()
-            ))),
+            Some(range) if range.len() != len => {
+                let requested = range.len();
+                Err(corrupt(format!(
+                    "{len} bytes where {requested} were requested"
+                )))
+            }
             _ => Ok(bytes),
         }
     }
 
     /// Records once that a server ignores ranges.
-    fn ignores_ranges(&self, endpoint: &Endpoint) {
-        if endpoint.ignores_ranges() {
-            let message = "it ignores range requests and sends whole blobs";
+    fn record_ignored_range(&self, endpoint: &Endpoint) {
+        if endpoint.record_ignored_range() {
             self.failures.record(Failure::now(
                 endpoint.name(),
                 "read",
                 FailureKind::NoRanges,
                 1,
-                Done::Tolerated,
-                message,
+                FailureHandling::Tolerated,
+                "it ignores range requests and sends whole blobs",
             ));
         }
     }
 
     /// Asks one aggregator for a blob's length.
-    pub(super) async fn len_at(&self, endpoint: &Endpoint, blob: BlobId) -> Result<u64, Failed> {
-        let url = at(endpoint, &format!("v1/blobs/{blob}"))?;
-        let mut flight = self.enter(endpoint).await?;
+    pub(super) async fn len_at(
+        &self,
+        endpoint: &Endpoint,
+        blob: BlobId,
+    ) -> Result<u64, FailedRequest> {
+        let url = join(endpoint, &format!("v1/blobs/{blob}"))?;
+        let mut guard = self.admit(endpoint).await?;
         let request =
             |client: &Client| client.head(url.clone()).header(ACCEPT_ENCODING, "identity");
-        let response = match self
-            .ask_again(&self.reader.client(), endpoint, request)
-            .await
-        {
-            Ok(response) => response,
-            Err(failed) => return Err(failed.ends(flight)),
-        };
-        flight.answered();
-        let failed = match response.status() {
-            StatusCode::OK => match http::announced(&response) {
-                Some(len) => {
-                    flight.ended(Outcome::Well, "");
-                    return Ok(len);
+        let client = self.reader.client();
+        let failed = match self.send_idempotent(&client, endpoint, request).await {
+            Ok(response) => {
+                guard.answered();
+                match (response.status(), http::content_length(&response)) {
+                    (StatusCode::OK, Some(len)) => {
+                        guard.ended(Outcome::Success, "");
+                        return Ok(len);
+                    }
+                    (StatusCode::OK, None) => {
+                        FailedRequest::protocol(endpoint, "its answer has no length of the blob")
+                    }
+                    (StatusCode::NOT_FOUND, _) => FailedRequest::not_found(endpoint, blob),
+                    _ => FailedRequest::unexpected(endpoint, response).await,
                 }
-                None => protocol(endpoint, "it does not tell the length of a blob"),
-            },
-            StatusCode::NOT_FOUND => absent(endpoint, blob),
-            _ => refused(endpoint, response).await,
+            }
+            Err(failed) => failed,
         };
-        Err(failed.ends(flight))
+        Err(failed.ends(guard))
     }
 
     /// Stores through one publisher.
@@ -143,30 +154,31 @@ impl HttpStore {
         blob: BlobId,
         body: Bytes,
         options: &PutOptions,
-    ) -> Result<Stored, Failed> {
-        let kept = match options.deletable {
-            true => ("deletable", "true"),
-            false => ("permanent", "true"),
+    ) -> Result<PutReceipt, FailedRequest> {
+        let persistence = if options.deletable {
+            ("deletable", "true")
+        } else {
+            ("permanent", "true")
         };
         let len = body.len() as u64;
         let request = (self.writer.client())
-            .put(at(endpoint, "v1/blobs")?)
-            .query(&[("epochs", options.epochs.to_string().as_str()), kept])
+            .put(join(endpoint, "v1/blobs")?)
+            .query(&[("epochs", options.epochs.to_string().as_str()), persistence])
             // The publisher encodes and certifies before it answers.
-            .timeout(self.config.retry.deadline + Duration::from_secs(len / super::SLOWEST_UPLOAD))
+            .timeout(self.config.deadline + Duration::from_secs(len / super::MIN_UPLOAD_SPEED))
             .body(body);
         let upload = Upload {
             size: len,
             epochs: options.epochs,
         };
-        let mut flight = self.enter(endpoint).await?;
+        let mut guard = self.admit(endpoint).await?;
         match self.upload(endpoint, request, blob, &upload).await {
-            Ok(stored) => {
-                flight.answered();
-                flight.ended(Outcome::Well, "");
-                Ok(stored)
+            Ok(receipt) => {
+                guard.answered();
+                guard.ended(Outcome::Success, "");
+                Ok(receipt)
             }
-            Err(failed) => Err(failed.ends(flight)),
+            Err(failed) => Err(failed.ends(guard)),
         }
     }
 
@@ -176,26 +188,26 @@ impl HttpStore {
         request: RequestBuilder,
         blob: BlobId,
         upload: &Upload,
-    ) -> Result<Stored, Failed> {
+    ) -> Result<PutReceipt, FailedRequest> {
         let len = upload.size;
         let response = self.send_as_user(endpoint, request, upload).await?;
         if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
             let limit = self.config.max_body.min(len.saturating_sub(1));
             let place = endpoint.name().to_owned();
             let error = StoreError::TooLarge { len, limit, place };
-            return Err(Failed::new(FailureKind::Refused, error));
+            return Err(FailedRequest::new(FailureKind::Refused, error));
         }
         if response.status() != StatusCode::OK {
-            return Err(refused(endpoint, response).await);
+            return Err(FailedRequest::unexpected(endpoint, response).await);
         }
-        self.sent.fetch_add(len, Ordering::Relaxed);
-        let text = http::body(response, 1 << 20).await;
-        let text = text.map_err(|error| broken(endpoint, &error))?;
+        self.counters.add(&self.counters.sent, len);
+        let text = http::body(response, MAX_PUT_ANSWER).await;
+        let text = text.map_err(|error| FailedRequest::broken(endpoint, &error))?;
         let answer: PutAnswer =
             serde_json::from_slice(&text.unwrap_or_default()).map_err(|error| {
-                protocol(endpoint, &format!("its answer is not the API's: {error}"))
+                FailedRequest::protocol(endpoint, format!("its answer violates the API: {error}"))
             })?;
-        answer.stored(endpoint, blob)
+        answer.receipt(endpoint, blob)
     }
 
     /// Sends an upload.
@@ -203,57 +215,55 @@ impl HttpStore {
         &self,
         endpoint: &Endpoint,
         request: RequestBuilder,
-    ) -> Result<Response, Failed> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+    ) -> Result<Response, FailedRequest> {
+        self.counters.add(&self.counters.requests, 1);
         let sent = request.send().await;
-        sent.map_err(|error| self.no_answer(&self.writer, endpoint, &error))
+        sent.map_err(|error| no_answer(&self.writer, endpoint, &error))
     }
 
     /// Waits for permission to send a request to an endpoint.
-    async fn enter<'a>(&self, endpoint: &'a Endpoint) -> Result<InFlight<'a>, Failed> {
+    async fn admit<'a>(&self, endpoint: &'a Endpoint) -> Result<RequestGuard<'a>, FailedRequest> {
         self.tls
             .check(endpoint.url())
-            .map_err(|error| no_certificates(endpoint, &error))?;
-        let entered = endpoint.enter().await;
-        entered.map_err(|not_now| {
-            self.not_asked.fetch_add(1, Ordering::Relaxed);
-            Failed::not_asked(endpoint, not_now)
+            .map_err(|error| FailedRequest::unavailable(FailureKind::Untrusted, endpoint, error))?;
+        endpoint.admit().await.map_err(|unavailable| {
+            self.counters.add(&self.counters.skipped, 1);
+            FailedRequest::not_admitted(endpoint, unavailable)
         })
     }
 
     /// Sends an idempotent request. If the connection turns out to be dead, the request
     /// was not received, and is sent again at once over a new connection.
-    async fn ask_again(
+    async fn send_idempotent(
         &self,
         client: &Client,
         endpoint: &Endpoint,
         request: impl Fn(&Client) -> RequestBuilder,
-    ) -> Result<Response, Failed> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        let broke = match request(client).send().await {
+    ) -> Result<Response, FailedRequest> {
+        self.counters.add(&self.counters.requests, 1);
+        let error = match request(client).send().await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
-        let failed = self.no_answer(&self.reader, endpoint, &broke);
-        if broke.is_connect() || broke.is_timeout() || broke.is_builder() {
+        let failed = no_answer(&self.reader, endpoint, &error);
+        if error.is_connect() || error.is_timeout() || error.is_builder() {
             return Err(failed);
         }
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.counters.add(&self.counters.requests, 1);
         let second = request(&self.reader.client()).send().await;
-        second.map_err(|error| broken(endpoint, &error))
+        second.map_err(|error| FailedRequest::broken(endpoint, &error))
     }
+}
 
-    fn no_answer(
-        &self,
-        connections: &Connections,
-        endpoint: &Endpoint,
-        error: &reqwest::Error,
-    ) -> Failed {
-        if !error.is_connect() {
-            connections.drop_idle();
-        }
-        broken(endpoint, error)
+fn no_answer(
+    connections: &Connections,
+    endpoint: &Endpoint,
+    error: &reqwest::Error,
+) -> FailedRequest {
+    if !error.is_connect() {
+        connections.reset_pool();
     }
+    FailedRequest::broken(endpoint, error)
 }
 
 /// Publisher's answer with status 200.
@@ -292,11 +302,11 @@ struct Storage {
 }
 
 impl PutAnswer {
-    fn stored(self, endpoint: &Endpoint, blob: BlobId) -> Result<Stored, Failed> {
-        let (found, stored) = match self {
+    fn receipt(self, endpoint: &Endpoint, blob: BlobId) -> Result<PutReceipt, FailedRequest> {
+        let (found, receipt) = match self {
             PutAnswer::NewlyCreated { blob_object } => (
                 blob_object.blob_id,
-                Stored {
+                PutReceipt {
                     uploaded: true,
                     end_epoch: Some(blob_object.storage.end_epoch),
                     object_id: Some(blob_object.id),
@@ -308,7 +318,7 @@ impl PutAnswer {
                 object,
             } => (
                 blob_id,
-                Stored {
+                PutReceipt {
                     uploaded: false,
                     end_epoch: Some(end_epoch),
                     object_id: object,
@@ -316,16 +326,18 @@ impl PutAnswer {
             ),
             PutAnswer::MarkedInvalid { blob_id } => {
                 let why = format!("the network has marked {blob_id} as invalid");
-                return Err(refusal(endpoint, 200, why));
+                return Err(FailedRequest::refused(endpoint, 200, why));
             }
             PutAnswer::Error {
                 failure_phase,
                 error_msg,
             } => {
                 let why = format!("{error_msg} (while {failure_phase})");
-                let place = endpoint.name().to_owned();
-                let error = StoreError::Unavailable { place, why };
-                return Err(Failed::new(FailureKind::Server, error));
+                return Err(FailedRequest::unavailable(
+                    FailureKind::Server,
+                    endpoint,
+                    why,
+                ));
             }
         };
         if found != blob.to_string() {
@@ -334,18 +346,18 @@ impl PutAnswer {
                 found: found.chars().take(64).collect(),
                 place: endpoint.name().to_owned(),
             };
-            return Err(Failed::new(FailureKind::Protocol, error));
+            return Err(FailedRequest::new(FailureKind::Protocol, error));
         }
-        Ok(stored)
+        Ok(receipt)
     }
 }
 
-fn at(endpoint: &Endpoint, path: &str) -> Result<Url, Failed> {
+fn join(endpoint: &Endpoint, path: &str) -> Result<Url, FailedRequest> {
     let joined = endpoint.url().join(path);
-    joined.map_err(|error| protocol(endpoint, &error.to_string()))
+    joined.map_err(|error| FailedRequest::protocol(endpoint, error))
 }
 
 /// `bytes=a-b`, both ends included.
-fn header_of(range: ByteRange) -> String {
+fn range_header(range: ByteRange) -> String {
     format!("bytes={}-{}", range.start(), range.end().saturating_sub(1))
 }

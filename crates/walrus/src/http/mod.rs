@@ -3,26 +3,26 @@
 //!
 //! An operation tries its endpoints, the one expected to be best first
 //! ([`crate::net::Endpoints`]), until one succeeds. Then it pauses and starts over while
-//! that may help ([`crate::net::Retry`]). Bytes that fail verification are a failure
+//! that may help ([`crate::net::Attempts`]). Bytes that fail verification are a failure
 //! like any other: the next aggregator is tried, without a pause. If no endpoint is
 //! available, the operation fails at once.
 //!
 //! - [`admin`]: admin API of an embedded Walrus;
 //! - [`answer`]: checks of an answer to a read;
 //! - [`exchange`]: one request to one endpoint;
-//! - [`failed`]: classification of failures;
-//! - [`reading`]: one round of a read, over several endpoints;
+//! - [`failed_request`]: classification of failures;
+//! - [`read_round`]: one round of a read, over several endpoints;
 //! - [`operation`]: failures of an operation, for the failure log.
 
 mod admin;
 mod answer;
 mod credentials;
 mod exchange;
-mod failed;
+mod failed_request;
 mod operation;
-mod reading;
+mod read_round;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,18 +31,24 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use reqwest::Url;
 
-use super::{
-    Accept, BlobStore, EndpointHealth, Extent, Lifetime, PutOptions, Role, StoreError, StoreHealth,
-    Stored,
-};
 use crate::auth::Credentials;
 use crate::net::{
-    Conditions, Connections, Done, Endpoint, EndpointRules, Endpoints, FIRST_CONTACT, FailureKind,
-    FailureLog, FirstContact, HedgeRules, Journal, Retry, Tls, Verdict, attempts_told, cause, http,
+    Attempts, Conditions, Connections, Endpoint, Endpoints, FIRST_CONTACT_TIMEOUT, FailureHandling,
+    FailureKind, FailureLog, FirstContact, Journal, Retry, RetryObserver as _, Role, Tls, Verdict,
+    cause, http,
 };
-use failed::verdict;
+use crate::network::{DEFAULT_MAX_BODY, NetPolicy};
+use crate::{
+    BlobReader, BlobWriter, PutOptions, PutReceipt, ReadRange, StoreError, StoreHealth, StoreLayer,
+    Verifier,
+};
+use failed_request::verdict;
 use operation::Operation;
 use walgit_format::chunk::BlobId;
+
+/// Slowest acceptable upload, in bytes a second: extends the deadline of a `put` by the
+/// length of its body.
+const MIN_UPLOAD_SPEED: u64 = 64 << 10;
 
 /// How to reach a network.
 #[derive(Clone, Debug)]
@@ -53,16 +59,12 @@ pub struct HttpConfig {
     pub publishers: Vec<String>,
     /// Largest blob that a publisher accepts, in bytes.
     pub max_body: u64,
-    /// Retry policy and deadline of reads.
-    pub retry: Retry,
-    /// Breaker rules and limit of concurrent requests.
-    pub rules: EndpointRules,
-    /// When to hedge a read.
-    pub hedge: HedgeRules,
+    /// Rules for retries, breakers, concurrency and hedged reads; trusted certificates.
+    pub policy: NetPolicy,
+    /// Time limit of an operation.
+    pub deadline: Duration,
     /// Longest silence of a server before it counts as hanging.
-    pub silence: Duration,
-    /// Certificates to trust in addition to the system's.
-    pub ca: Option<PathBuf>,
+    pub read_timeout: Duration,
     /// Log of failures.
     pub journal: Option<Arc<Journal>>,
     /// Credentials for publishers.
@@ -76,12 +78,10 @@ impl Default for HttpConfig {
         HttpConfig {
             aggregators: Vec::new(),
             publishers: Vec::new(),
-            max_body: crate::network::DEFAULT_MAX_BODY,
-            retry: Retry::default(),
-            rules: EndpointRules::default(),
-            hedge: HedgeRules::default(),
-            silence: Duration::from_secs(10),
-            ca: None,
+            max_body: DEFAULT_MAX_BODY,
+            policy: NetPolicy::default(),
+            deadline: Duration::from_secs(30),
+            read_timeout: Duration::from_secs(10),
             journal: None,
             credentials: Credentials::default(),
             admin: None,
@@ -100,19 +100,27 @@ pub struct HttpStore {
     admin: Option<Url>,
     config: HttpConfig,
     failures: FailureLog,
+    counters: Counters,
+    first_contact: FirstContact,
+}
+
+/// Counters of [`StoreHealth`].
+#[derive(Debug, Default)]
+struct Counters {
     requests: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
     corrupt: AtomicU64,
     hedges: AtomicU64,
     hedges_won: AtomicU64,
-    not_asked: AtomicU64,
-    first_contact: FirstContact,
+    skipped: AtomicU64,
 }
 
-/// Slowest acceptable upload, in bytes a second: extends the deadline of a `put` by the
-/// length of its body.
-const SLOWEST_UPLOAD: u64 = 64 << 10;
+impl Counters {
+    fn add(&self, counter: &AtomicU64, number: u64) {
+        counter.fetch_add(number, Ordering::Relaxed);
+    }
+}
 
 impl HttpStore {
     /// Creates a store over these endpoints. Does not connect yet.
@@ -121,18 +129,18 @@ impl HttpStore {
     /// [`StoreError::BadEndpoint`] for an invalid URL, [`StoreError::BadCertificates`]
     /// for a file without certificates.
     pub fn new(config: HttpConfig) -> Result<Self, StoreError> {
-        let endpoints = |list: &[String]| -> Result<Endpoints, StoreError> {
-            let one = |url: &String| Ok(Endpoint::new(endpoint(url)?, config.rules));
-            let all = list.iter().map(one).collect::<Result<_, StoreError>>()?;
-            Ok(Endpoints::new(all, config.hedge))
+        let endpoints = |urls: &[String]| -> Result<Endpoints, StoreError> {
+            let endpoint = |url: &String| Ok(Endpoint::new(parse_url(url)?, &config.policy));
+            let all = urls.iter().map(endpoint).collect::<Result<_, StoreError>>();
+            Ok(Endpoints::new(all?, &config.policy))
         };
         let publishers = endpoints(&config.publishers)?;
-        let writer = Kind::Writer {
-            direct: credentials::past_proxies(publishers.all()),
+        let writer = Use::Write {
+            bypass_proxies: credentials::bypass_proxies(publishers.all()),
         };
-        let tls = Tls::trusting(config.ca.as_deref())?;
+        let tls = Tls::trusting(config.policy.ca.as_deref())?;
         Ok(HttpStore {
-            reader: connections(&config, &tls, Kind::Reader)?,
+            reader: connections(&config, &tls, Use::Read)?,
             // A publisher is silent while it encodes and certifies; an upload has its
             // own deadline.
             writer: connections(&config, &tls, writer)?,
@@ -140,15 +148,9 @@ impl HttpStore {
             aggregators: endpoints(&config.aggregators)?,
             publishers,
             failures: FailureLog::new(config.journal.clone()),
-            admin: config.admin.as_deref().map(endpoint).transpose()?,
+            admin: config.admin.as_deref().map(parse_url).transpose()?,
             config,
-            requests: AtomicU64::new(0),
-            received: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
-            corrupt: AtomicU64::new(0),
-            hedges: AtomicU64::new(0),
-            hedges_won: AtomicU64::new(0),
-            not_asked: AtomicU64::new(0),
+            counters: Counters::default(),
             first_contact: FirstContact::default(),
         })
     }
@@ -158,84 +160,62 @@ impl HttpStore {
         self.aggregators.all().iter().any(Endpoint::has_answered)
     }
 
-    /// Runs a read until it succeeds, fails permanently, or runs out of time or retries.
-    async fn attempts<T, F: Future<Output = Result<T, Verdict<StoreError>>>>(
+    /// Starts the attempts of a read. Until the first answer, their deadline is short.
+    fn read_attempts<'a, 'b>(
         &self,
-        operation: &Operation<'_>,
-        attempt: impl FnMut(u32) -> F,
-    ) -> Result<T, StoreError> {
-        let first = self.aggregators.all().first();
-        let retry = if self.was_reached() {
-            self.config.retry.clone()
-        } else {
-            match self.first_contact.retry(&self.config.retry) {
-                Some(retry) => retry,
-                None => {
-                    self.not_asked.fetch_add(1, Ordering::Relaxed);
-                    return Err(operation.timed_out(first, FIRST_CONTACT));
-                }
-            }
-        };
-        let done = attempts_told(
-            &retry,
-            |deadline| operation.timed_out(first, deadline),
-            |next| operation.follows(next),
-            attempt,
-        )
-        .await;
-        if done.is_err() && !self.was_reached() {
+        operation: &'b Operation<'a>,
+    ) -> Result<Attempts<'b, Operation<'a>>, StoreError> {
+        let mut policy = Retry::of(&self.config.policy, self.config.deadline);
+        if !self.was_reached() {
+            let Some(first_contact) = self.first_contact.retry(&policy) else {
+                self.counters.add(&self.counters.skipped, 1);
+                return Err(operation.timed_out(FIRST_CONTACT_TIMEOUT));
+            };
+            policy = first_contact;
+        }
+        Ok(Attempts::new(policy, operation))
+    }
+
+    /// Records the result of a read.
+    fn read_ended<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if result.is_err() && !self.was_reached() {
             self.first_contact.failed();
         }
-        done
+        result
     }
 
     /// Checks whether a server answers at `url`: returns the status of a request that
     /// every aggregator and publisher supports. `ca` are certificates to trust in
     /// addition to the system's.
-    ///
-    /// # Errors
-    /// If the server cannot be reached.
-    pub async fn reach(
-        url: &str,
-        patience: Duration,
-        ca: Option<&Path>,
-    ) -> Result<u16, StoreError> {
-        let url = endpoint(url)?;
-        let unavailable = |why: String| StoreError::Unavailable {
-            place: url.to_string(),
-            why,
-        };
+    pub async fn reach(url: &str, timeout: Duration, ca: Option<&Path>) -> Result<u16, StoreError> {
+        let url = parse_url(url)?;
+        let unavailable =
+            |error: &dyn std::error::Error| StoreError::unavailable(&url, cause(error));
         let tls = Tls::trusting(ca)?;
-        tls.check(&url)
-            .map_err(|error| unavailable(error.to_string()))?;
-        let client = http::client_with(&tls).timeout(patience).build();
-        let client = client.map_err(|error| unavailable(cause(&error)))?;
-        let status = url.join("status").map_err(|e| unavailable(e.to_string()))?;
-        match client.get(status).send().await {
-            Ok(response) => Ok(response.status().as_u16()),
-            Err(error) => Err(unavailable(cause(&error))),
-        }
+        tls.check(&url).map_err(|error| unavailable(&error))?;
+        let client = http::client_with(&tls).timeout(timeout).build();
+        let client = client.map_err(|error| unavailable(&error))?;
+        let status = url.join("status").map_err(|error| unavailable(&error))?;
+        let response = client.get(status).send().await;
+        let response = response.map_err(|error| unavailable(&error))?;
+        Ok(response.status().as_u16())
     }
 
     /// Starts an operation. After the machine has slept, all measurements are obsolete.
-    fn begin(&self, name: &'static str) -> Operation<'_> {
-        if self.reader.woke_up() {
-            self.writer.drop_idle();
-            self.aggregators.look_again();
-            self.publishers.look_again();
+    fn begin<'a>(&'a self, name: &'static str, endpoints: &'a Endpoints) -> Operation<'a> {
+        if self.reader.detect_resume() {
+            self.writer.reset_pool();
+            self.aggregators.probe_now();
+            self.publishers.probe_now();
         }
-        Operation::new(name, &self.failures)
+        Operation::new(name, &self.failures, endpoints.all())
     }
 
     /// Whether an aggregator reports that a blob is stored. Not retried, because it only
     /// saves an upload.
     async fn is_certified(&self, blob: BlobId, len: u64) -> bool {
         for endpoint in self.aggregators.ranked() {
-            if self
-                .len_at(endpoint, blob)
-                .await
-                .is_ok_and(|found| found == len)
-            {
+            if matches!(self.len_at(endpoint, blob).await, Ok(found) if found == len) {
                 return true;
             }
         }
@@ -248,34 +228,29 @@ impl HttpStore {
         blob: BlobId,
         body: &Bytes,
         options: &PutOptions,
-    ) -> Result<Stored, Verdict<StoreError>> {
+    ) -> Result<PutReceipt, Verdict<StoreError>> {
         let mut failures = Vec::new();
         for endpoint in self.publishers.ranked() {
             // The upload may have succeeded although its answer was lost.
             if operation.is_ambiguous() && self.is_certified(blob, body.len() as u64).await {
-                operation.done(Done::Certified);
-                return Ok(Stored {
+                operation.handled(FailureHandling::Certified);
+                return Ok(PutReceipt {
                     uploaded: true,
                     end_epoch: None,
                     object_id: None,
                 });
             }
-            operation.done(Done::FailedOver);
-            operation.asking(endpoint);
-            let put = self.put_to(endpoint, blob, body.clone(), options).await;
-            operation.asked(endpoint);
-            match put {
-                Ok(stored) => return Ok(stored),
+            operation.handled(FailureHandling::FailedOver);
+            let put = self.put_to(endpoint, blob, body.clone(), options);
+            match operation.request(endpoint, put).await {
+                Ok(receipt) => return Ok(receipt),
                 Err(failed) => {
                     operation.failed(endpoint, &failed);
                     failures.push(failed);
                 }
             }
         }
-        match failures.is_empty() {
-            true => Err(Verdict::Final(StoreError::NoEndpoint("publisher"))),
-            false => Err(verdict(failures, &self.publishers)),
-        }
+        Err(verdict(failures, &self.publishers, "publisher"))
     }
 
     async fn len_round<'a>(
@@ -284,75 +259,53 @@ impl HttpStore {
         blob: BlobId,
     ) -> Result<Option<u64>, Verdict<StoreError>> {
         let mut failures = Vec::new();
+        let mut is_missing = false;
         for endpoint in self.aggregators.ranked() {
-            operation.done(Done::FailedOver);
-            operation.asking(endpoint);
-            let len = self.len_at(endpoint, blob).await;
-            operation.asked(endpoint);
-            match len {
+            operation.handled(FailureHandling::FailedOver);
+            let len = operation.request(endpoint, self.len_at(endpoint, blob));
+            match len.await {
                 Ok(len) => return Ok(Some(len)),
+                Err(failed) if failed.kind() == Some(FailureKind::NotFound) => is_missing = true,
                 Err(failed) => {
-                    if failed.kind() != Some(FailureKind::NotFound) {
-                        operation.failed(endpoint, &failed);
-                    }
+                    operation.failed(endpoint, &failed);
                     failures.push(failed);
                 }
             }
         }
+        if !is_missing {
+            return Err(verdict(failures, &self.aggregators, "aggregator"));
+        }
         // If one endpoint reports the blob as missing and another does not answer, it
         // counts as missing: a redundant upload is harmless.
-        let absent = |failed: &failed::Failed| failed.kind() == Some(FailureKind::NotFound);
-        match failures.iter().any(absent) {
-            true => {
-                operation.done(Done::FailedOver);
-                Ok(None)
-            }
-            false => Err(verdict(failures, &self.aggregators)),
-        }
+        operation.handled(FailureHandling::FailedOver);
+        Ok(None)
     }
 }
 
 /// Use of a connection.
 #[derive(Clone, Copy)]
-enum Kind {
+enum Use {
     /// To aggregators, with a short limit on silence.
-    Reader,
-    /// To publishers; `direct` connections bypass any proxy.
-    Writer { direct: bool },
+    Read,
+    /// To publishers.
+    Write { bypass_proxies: bool },
 }
 
-fn connections(config: &HttpConfig, tls: &Tls, kind: Kind) -> Result<Connections, StoreError> {
-    let (tls, silence) = (tls.clone(), config.silence);
+fn connections(config: &HttpConfig, tls: &Tls, kind: Use) -> Result<Connections, StoreError> {
+    let (tls, timeout) = (tls.clone(), config.read_timeout);
     let make = move || {
-        let builder = http::client_with(&tls).connect_timeout(silence);
+        let builder = http::client_with(&tls).connect_timeout(timeout);
         match kind {
-            Kind::Reader => http::watchful(builder).read_timeout(silence),
-            Kind::Writer { direct: true } => builder.no_proxy(),
-            Kind::Writer { direct: false } => builder,
+            Use::Read => http::detect_dead_connections(builder).read_timeout(timeout),
+            Use::Write { bypass_proxies } if bypass_proxies => builder.no_proxy(),
+            Use::Write { .. } => builder,
         }
     };
-    Connections::new(make).map_err(|error| StoreError::Unavailable {
-        place: "the HTTP client".into(),
-        why: cause(&error),
-    })
+    Connections::new(make)
+        .map_err(|error| StoreError::unavailable("the HTTP client", cause(&error)))
 }
 
-fn endpoint_health(endpoint: &Endpoint, role: Role) -> EndpointHealth {
-    let known = endpoint.knowledge();
-    EndpointHealth {
-        url: endpoint.name().to_owned(),
-        role,
-        // A publisher's response time includes encoding and certifying.
-        conditions: known.conditions.filter(|_| role == Role::Aggregator),
-        breaker: known.standing.into(),
-        probe_in_s: known.probe_in.map(|due| due.as_secs()),
-        quarantined_s: known.quarantine.map(|left| left.as_secs()),
-        lies: known.lies,
-        at_once: known.at_once,
-    }
-}
-
-fn endpoint(url: &str) -> Result<Url, StoreError> {
+fn parse_url(url: &str) -> Result<Url, StoreError> {
     let bad = |why: String| StoreError::BadEndpoint {
         url: url.into(),
         why,
@@ -369,96 +322,40 @@ fn endpoint(url: &str) -> Result<Url, StoreError> {
     Ok(parsed)
 }
 
+/// A server that confirms a change has made it durable, so there is nothing to flush.
+impl StoreLayer for HttpStore {}
+
 #[async_trait]
-impl BlobStore for HttpStore {
+impl BlobReader for HttpStore {
     async fn read(
         &self,
         blob: BlobId,
-        extent: Extent,
-        accept: &mut Accept<'_>,
+        read_range: ReadRange,
+        verify: &mut Verifier<'_>,
     ) -> Result<(), StoreError> {
-        let operation = self.begin("read");
-        let accept = tokio::sync::Mutex::new(accept);
-        self.attempts(&operation, |number| {
-            let (operation, accept) = (&operation, &accept);
-            async move {
-                operation.begin(number);
-                let mut accept = accept.lock().await;
-                (self.read_round(operation, blob, extent, &mut **accept)).await
+        let operation = self.begin("read", &self.aggregators);
+        let mut attempts = self.read_attempts(&operation)?;
+        loop {
+            let round = self.read_round(&operation, blob, read_range, &mut *verify);
+            if let Some(result) = attempts.run(round).await {
+                return self.read_ended(result);
             }
-        })
-        .await
+        }
     }
 
     async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
         // A write-only store cannot know; a publisher reports existing blobs.
-        if self.aggregators.is_empty() {
+        if self.aggregators.all().is_empty() {
             return Ok(None);
         }
-        let operation = self.begin("len");
-        self.attempts(&operation, |number| {
-            operation.begin(number);
-            self.len_round(&operation, blob)
-        })
-        .await
-    }
-
-    async fn put(
-        &self,
-        blob: BlobId,
-        body: Bytes,
-        options: &PutOptions,
-    ) -> Result<Stored, StoreError> {
-        let len = body.len() as u64;
-        if len > self.config.max_body {
-            return Err(StoreError::TooLarge {
-                len,
-                limit: self.config.max_body,
-                place: "the network profile (max_body)".into(),
-            });
+        let operation = self.begin("len", &self.aggregators);
+        let mut attempts = self.read_attempts(&operation)?;
+        loop {
+            let round = self.len_round(&operation, blob);
+            if let Some(result) = attempts.run(round).await {
+                return self.read_ended(result);
+            }
         }
-        let mut retry = self.config.retry.clone();
-        retry.deadline += Duration::from_secs(len / SLOWEST_UPLOAD);
-        let operation = self.begin("put");
-        attempts_told(
-            &retry,
-            |deadline| operation.timed_out(self.publishers.all().first(), deadline),
-            |next| operation.follows(next),
-            |number| {
-                operation.begin(number);
-                self.put_round(&operation, blob, &body, options)
-            },
-        )
-        .await
-    }
-
-    fn max_body(&self) -> u64 {
-        self.config.max_body
-    }
-
-    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
-        self.present_epoch().await
-    }
-
-    async fn advance(&self, epochs: u32) -> Result<Option<u32>, StoreError> {
-        self.advance_epoch(epochs).await
-    }
-
-    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
-        self.lifetime_of(blob).await
-    }
-
-    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
-        self.extend_to(blob, end).await
-    }
-
-    async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
-        self.delete_at(blob).await
-    }
-
-    /// A server that confirms a change has made it durable.
-    async fn flush(&self) -> Result<(), StoreError> {
-        Ok(())
     }
 
     fn conditions(&self) -> Option<Conditions> {
@@ -467,25 +364,56 @@ impl BlobStore for HttpStore {
 
     fn health(&self) -> StoreHealth {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let of = |endpoints: &Endpoints, role| -> Vec<EndpointHealth> {
-            let all = endpoints.all().iter();
-            all.map(|endpoint| endpoint_health(endpoint, role))
-                .collect()
-        };
+        let with_role = [
+            (&self.aggregators, Role::Aggregator),
+            (&self.publishers, Role::Publisher),
+        ];
+        let endpoints = with_role
+            .into_iter()
+            .flat_map(|(endpoints, role)| endpoints.all().iter().map(move |it| it.health(role)));
         StoreHealth {
-            requests: get(&self.requests),
-            received: get(&self.received),
-            sent: get(&self.sent),
-            corrupt: get(&self.corrupt),
-            hedges: get(&self.hedges),
-            hedges_won: get(&self.hedges_won),
-            not_asked: get(&self.not_asked),
+            requests: get(&self.counters.requests),
+            received: get(&self.counters.received),
+            sent: get(&self.counters.sent),
+            corrupt: get(&self.counters.corrupt),
+            hedges: get(&self.counters.hedges),
+            hedges_won: get(&self.counters.hedges_won),
+            skipped: get(&self.counters.skipped),
             failures: self.failures.counts(),
-            endpoints: [
-                of(&self.aggregators, Role::Aggregator),
-                of(&self.publishers, Role::Publisher),
-            ]
-            .concat(),
+            endpoints: endpoints.collect(),
         }
+    }
+}
+
+#[async_trait]
+impl BlobWriter for HttpStore {
+    async fn put(
+        &self,
+        blob: BlobId,
+        body: Bytes,
+        options: &PutOptions,
+    ) -> Result<PutReceipt, StoreError> {
+        let len = body.len() as u64;
+        if len > self.config.max_body {
+            return Err(StoreError::TooLarge {
+                len,
+                limit: self.config.max_body,
+                place: "the network profile (max_body)".into(),
+            });
+        }
+        let deadline = self.config.deadline + Duration::from_secs(len / MIN_UPLOAD_SPEED);
+        let policy = Retry::of(&self.config.policy, deadline);
+        let operation = self.begin("put", &self.publishers);
+        let mut attempts = Attempts::new(policy, &operation);
+        loop {
+            let round = self.put_round(&operation, blob, &body, options);
+            if let Some(result) = attempts.run(round).await {
+                return result;
+            }
+        }
+    }
+
+    fn max_body(&self) -> u64 {
+        self.config.max_body
     }
 }

@@ -1,34 +1,39 @@
 //! One operation over several attempts and endpoints: its failures and their handling.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::failed::Failed;
+use parking_lot::Mutex;
+
+use super::failed_request::FailedRequest;
 use crate::StoreError;
-use crate::net::{Consequence, Done, Endpoint, Failure, FailureKind, FailureLog, Next};
+use crate::net::{
+    Consequence, Endpoint, Failure, FailureHandling, FailureKind, FailureLog, RetryObserver,
+};
 
 /// A running operation. A failure is logged once its handling is known; corrupt bytes
 /// are logged once another endpoint's bytes were accepted.
 pub(super) struct Operation<'a> {
     name: &'static str,
     log: &'a FailureLog,
-    /// Number of the attempt, from 0.
+    /// Endpoint to name if no request is in progress at the deadline.
+    first: Option<&'a Endpoint>,
+    /// Number of the attempt, from 1.
     attempt: AtomicU32,
     /// Whether the request may have been carried out in spite of a failure.
     ambiguous: AtomicBool,
-    notes: Mutex<Notes<'a>>,
+    pending: Mutex<Pending<'a>>,
 }
 
 #[derive(Default)]
-struct Notes<'a> {
-    asking: Vec<&'a Endpoint>,
-    held: Vec<Note<'a>>,
-    lies: Vec<Note<'a>>,
+struct Pending<'a> {
+    /// Endpoints with a request in progress.
+    requests: Vec<&'a Endpoint>,
+    failures: Vec<UnloggedFailure<'a>>,
+    violations: Vec<UnloggedFailure<'a>>,
 }
 
-/// A failure to be logged.
-struct Note<'a> {
+struct UnloggedFailure<'a> {
     endpoint: &'a Endpoint,
     kind: FailureKind,
     message: String,
@@ -36,13 +41,14 @@ struct Note<'a> {
 }
 
 impl<'a> Operation<'a> {
-    pub(super) fn new(name: &'static str, log: &'a FailureLog) -> Self {
+    pub(super) fn new(name: &'static str, log: &'a FailureLog, endpoints: &'a [Endpoint]) -> Self {
         Operation {
             name,
             log,
-            attempt: AtomicU32::new(0),
+            first: endpoints.first(),
+            attempt: AtomicU32::new(1),
             ambiguous: AtomicBool::new(false),
-            notes: Mutex::default(),
+            pending: Mutex::default(),
         }
     }
 
@@ -52,28 +58,22 @@ impl<'a> Operation<'a> {
 
     /// Number of the attempt, from 1.
     pub(super) fn attempt(&self) -> u32 {
-        self.attempt.load(Ordering::Relaxed) + 1
+        self.attempt.load(Ordering::Relaxed)
     }
 
-    pub(super) fn begin(&self, attempt: u32) {
-        self.attempt.store(attempt, Ordering::Relaxed);
-    }
-
-    /// Records that a request to `endpoint` starts.
-    pub(super) fn asking(&self, endpoint: &'a Endpoint) {
-        self.notes().asking.push(endpoint);
-    }
-
-    /// Records that a request to `endpoint` has ended.
-    pub(super) fn asked(&self, endpoint: &Endpoint) {
-        let mut notes = self.notes();
-        let place = notes
-            .asking
-            .iter()
-            .position(|it| std::ptr::eq(*it, endpoint));
-        if let Some(place) = place {
-            notes.asking.swap_remove(place);
+    /// Runs a request to `endpoint`, and records that it is in progress.
+    pub(super) async fn request<T>(
+        &self,
+        endpoint: &'a Endpoint,
+        request: impl Future<Output = T>,
+    ) -> T {
+        self.pending.lock().requests.push(endpoint);
+        let result = request.await;
+        let requests = &mut self.pending.lock().requests;
+        if let Some(index) = requests.iter().position(|it| std::ptr::eq(*it, endpoint)) {
+            requests.swap_remove(index);
         }
+        result
     }
 
     pub(super) fn is_ambiguous(&self) -> bool {
@@ -81,112 +81,104 @@ impl<'a> Operation<'a> {
     }
 
     /// Records a failure of an endpoint, unless no request was sent.
-    pub(super) fn failed(&self, endpoint: &'a Endpoint, failed: &Failed) {
+    pub(super) fn failed(&self, endpoint: &'a Endpoint, failed: &FailedRequest) {
         if failed.is_ambiguous() {
             self.ambiguous.store(true, Ordering::Relaxed);
         }
         let Some(kind) = failed.kind() else {
             return;
         };
-        let note = Note {
+        let mut pending = self.pending.lock();
+        let list = match kind {
+            FailureKind::Corrupt => &mut pending.violations,
+            _ => &mut pending.failures,
+        };
+        list.push(UnloggedFailure {
             endpoint,
             kind,
             message: failed.message().into_owned(),
             consequence: failed.consequence(),
-        };
-        let mut notes = self.notes();
-        match kind {
-            FailureKind::Corrupt => notes.lies.push(note),
-            _ => notes.held.push(note),
-        }
+        });
     }
 
     /// Logs the failures so far with this handling.
-    pub(super) fn done(&self, done: Done) {
-        let held = std::mem::take(&mut self.notes().held);
-        held.iter().for_each(|note| self.record(note, done));
-    }
-
-    /// Records the action after a failed attempt.
-    pub(super) fn follows(&self, next: Next) {
-        match next {
-            Next::Again => self.done(Done::Retried),
-            Next::GiveUp => {
-                self.done(Done::GaveUp);
-                let lies = std::mem::take(&mut self.notes().lies);
-                lies.iter().for_each(|note| self.record(note, Done::GaveUp));
-            }
+    pub(super) fn handled(&self, handling: FailureHandling) {
+        let failures = std::mem::take(&mut self.pending.lock().failures);
+        failures.iter().for_each(|it| self.log(it, handling));
+        if handling == FailureHandling::GaveUp {
+            let violations = std::mem::take(&mut self.pending.lock().violations);
+            violations.iter().for_each(|it| self.log(it, handling));
         }
     }
 
     /// The bytes of `winner` were accepted, so the rejected bytes of others were
     /// corrupt.
     pub(super) fn accepted(&self, winner: &Endpoint) {
-        let lies = std::mem::take(&mut self.notes().lies);
-        for mut note in lies {
-            let other = !std::ptr::eq(note.endpoint, winner);
-            if other && note.endpoint.lied() {
-                note.consequence = Some(Consequence::Quarantined);
+        let violations = std::mem::take(&mut self.pending.lock().violations);
+        for mut violation in violations {
+            let endpoint = violation.endpoint;
+            if !std::ptr::eq(endpoint, winner) && endpoint.record_integrity_violation() {
+                violation.consequence = Some(Consequence::Quarantined);
             }
-            self.record(&note, Done::FailedOver);
-        }
-    }
-
-    /// The deadline has passed: records the endpoints that did not answer and returns
-    /// the error.
-    pub(super) fn timed_out(&self, first: Option<&Endpoint>, deadline: Duration) -> StoreError {
-        let why = format!("no answer within {} s", deadline.as_secs_f64());
-        self.follows(Next::GiveUp);
-        let asking = std::mem::take(&mut self.notes().asking);
-        for endpoint in &asking {
-            let opened = endpoint.is_silent(&why);
-            let note = Note {
-                endpoint,
-                kind: FailureKind::Timeout,
-                message: why.clone(),
-                consequence: opened.then_some(Consequence::BreakerOpened),
-            };
-            self.record(&note, Done::GaveUp);
-        }
-        let place = asking.first().copied().or(first);
-        StoreError::Unavailable {
-            place: place.map_or_else(String::new, |it| it.name().to_owned()),
-            why,
+            self.log(&violation, FailureHandling::FailedOver);
         }
     }
 
     /// `endpoint` was so slow that a hedged read was faster.
-    pub(super) fn outrun(&self, endpoint: &Endpoint, after: Duration) {
-        if endpoint.tell_slow() {
-            let message = format!("no answer after {} ms", after.as_millis());
-            self.log.record(Failure::now(
-                endpoint.name(),
-                self.name,
-                FailureKind::Slow,
-                self.attempt(),
-                Done::Hedged,
-                &message,
-            ));
+    pub(super) fn lost_race(&self, endpoint: &'a Endpoint, after: Duration) {
+        if endpoint.should_report_slow() {
+            let failure = UnloggedFailure {
+                endpoint,
+                kind: FailureKind::Slow,
+                message: format!("no answer after {} ms", after.as_millis()),
+                consequence: None,
+            };
+            self.log(&failure, FailureHandling::Hedged);
         }
     }
 
-    fn record(&self, note: &Note<'_>, done: Done) {
-        let name = note.endpoint.name();
-        let attempt = self.attempt();
+    fn log(&self, failure: &UnloggedFailure<'_>, handling: FailureHandling) {
+        let (endpoint, kind) = (failure.endpoint.name(), failure.kind);
+        let (attempt, message) = (self.attempt(), &failure.message);
         self.log.record(Failure {
-            consequence: note.consequence,
-            ..Failure::now(name, self.name, note.kind, attempt, done, &note.message)
+            consequence: failure.consequence,
+            ..Failure::now(endpoint, self.name, kind, attempt, handling, message)
         });
     }
+}
 
-    fn notes(&self) -> MutexGuard<'_, Notes<'a>> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+impl RetryObserver<StoreError> for Operation<'_> {
+    fn starts(&self, number: u32) {
+        self.attempt.store(number, Ordering::Relaxed);
+    }
+
+    fn failed(&self, handling: FailureHandling) {
+        self.handled(handling);
+    }
+
+    /// Also records the endpoints that did not answer.
+    fn timed_out(&self, deadline: Duration) -> StoreError {
+        let message = format!("no answer within {} s", deadline.as_secs_f64());
+        self.handled(FailureHandling::GaveUp);
+        let silent = std::mem::take(&mut self.pending.lock().requests);
+        for &endpoint in &silent {
+            let opened = endpoint.record_timeout(&message);
+            let failure = UnloggedFailure {
+                endpoint,
+                kind: FailureKind::Timeout,
+                message: message.clone(),
+                consequence: opened.then_some(Consequence::BreakerOpened),
+            };
+            self.log(&failure, FailureHandling::GaveUp);
+        }
+        let place = silent.first().copied().or(self.first);
+        StoreError::unavailable(place.map_or("", Endpoint::name), message)
     }
 }
 
 impl Drop for Operation<'_> {
     /// The caller dropped the operation; its failures remain failures.
     fn drop(&mut self) {
-        self.follows(Next::GiveUp);
+        self.handled(FailureHandling::GaveUp);
     }
 }

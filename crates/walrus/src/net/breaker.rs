@@ -20,26 +20,9 @@
 
 use std::time::{Duration, Instant};
 
-/// When a breaker opens and closes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BreakerRules {
-    /// Failures in a row that open the breaker; at least 1.
-    pub failures: u32,
-    /// Time it stays open before a probe.
-    pub open: Duration,
-    /// Successful probes in a row that close it; at least 1.
-    pub successes: u32,
-}
+use serde::{Deserialize, Serialize};
 
-impl Default for BreakerRules {
-    fn default() -> Self {
-        BreakerRules {
-            failures: 5,
-            open: Duration::from_secs(30),
-            successes: 2,
-        }
-    }
-}
+use crate::network::NetPolicy;
 
 /// Whether a request may go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +38,14 @@ pub(super) enum Admission {
     NotBefore(Instant),
 }
 
-/// State of a breaker, for display.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+/// State of a circuit breaker, for display.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
     /// All requests pass.
     Closed,
-    /// No requests pass before this time.
-    Open(Instant),
+    /// No requests pass, after several failures in a row.
+    Open,
     /// A probe tests whether the server has recovered.
     HalfOpen,
 }
@@ -76,14 +60,21 @@ enum State {
 /// Circuit breaker of one server.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    rules: BreakerRules,
+    /// Failures in a row that open it.
+    max_failures: u32,
+    /// Time that it stays open before a probe.
+    open_time: Duration,
+    /// Successful probes in a row that close it.
+    min_successes: u32,
     state: State,
 }
 
 impl Breaker {
-    pub(super) fn new(rules: BreakerRules) -> Self {
+    pub(super) fn new(policy: &NetPolicy) -> Self {
         Breaker {
-            rules,
+            max_failures: policy.breaker_failures,
+            open_time: Duration::from_millis(policy.breaker_open_ms),
+            min_successes: policy.breaker_successes,
             state: State::Closed { failures: 0 },
         }
     }
@@ -91,25 +82,16 @@ impl Breaker {
     /// Decides whether a request may be sent now. At most one request at a time is an
     /// [`Admission::Probe`].
     pub(super) fn admit(&mut self, now: Instant) -> Admission {
-        match self.state {
-            State::Closed { .. } => Admission::Free,
-            State::Open { until } if now < until => Admission::NotBefore(until),
-            State::Open { .. } => {
-                self.state = State::HalfOpen {
-                    probing: true,
-                    successes: 0,
-                };
-                Admission::Probe
-            }
-            State::HalfOpen { probing: true, .. } => Admission::Probing,
-            State::HalfOpen { successes, .. } => {
-                self.state = State::HalfOpen {
-                    probing: true,
-                    successes,
-                };
-                Admission::Probe
-            }
+        let admission = self.outlook(now);
+        if admission == Admission::Probe {
+            let successes = match self.state {
+                State::HalfOpen { successes, .. } => successes,
+                _ => 0,
+            };
+            let probing = true;
+            self.state = State::HalfOpen { probing, successes };
         }
+        admission
     }
 
     /// Returns what [`Breaker::admit`] would, without changing the state.
@@ -129,7 +111,7 @@ impl Breaker {
             State::Closed { .. } => self.state = State::Closed { failures: 0 },
             State::HalfOpen { successes, probing } => {
                 let successes = successes + 1;
-                self.state = match successes >= self.rules.successes {
+                self.state = match successes >= self.min_successes {
                     true => State::Closed { failures: 0 },
                     false => State::HalfOpen {
                         probing: probing && !probe,
@@ -146,14 +128,14 @@ impl Breaker {
         let opens = match &mut self.state {
             State::Closed { failures } => {
                 *failures += 1;
-                *failures >= self.rules.failures
+                *failures >= self.max_failures
             }
             // A request from before the breaker opened is out of date.
             State::HalfOpen { .. } => probe,
             State::Open { .. } => false,
         };
         if opens {
-            let until = now + self.rules.open;
+            let until = now + self.open_time;
             self.state = State::Open { until };
         }
         opens
@@ -170,17 +152,25 @@ impl Breaker {
 
     /// Makes an open breaker due for a probe, because conditions have changed (for
     /// example, the machine woke up).
-    pub(super) fn look_again(&mut self, now: Instant) {
+    pub(super) fn probe_now(&mut self, now: Instant) {
         if let State::Open { until } = &mut self.state {
             *until = (*until).min(now);
         }
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn state(&self) -> BreakerState {
         match self.state {
-            State::Closed { .. } => Standing::Closed,
-            State::Open { until } => Standing::Open(until),
-            State::HalfOpen { .. } => Standing::HalfOpen,
+            State::Closed { .. } => BreakerState::Closed,
+            State::Open { .. } => BreakerState::Open,
+            State::HalfOpen { .. } => BreakerState::HalfOpen,
+        }
+    }
+
+    /// Returns the time until the next probe, if the breaker is open.
+    pub(super) fn probe_in(&self, now: Instant) -> Option<Duration> {
+        match self.state {
+            State::Open { until } => Some(until.saturating_duration_since(now)),
+            _ => None,
         }
     }
 }
@@ -190,13 +180,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn rules() -> BreakerRules {
-        BreakerRules::default()
+    const OPEN_TIME: Duration = Duration::from_secs(30);
+
+    fn breaker() -> Breaker {
+        Breaker::new(&NetPolicy::default())
     }
 
     #[test]
     fn five_failures_in_a_row_open_it_and_two_probes_close_it() {
-        let mut breaker = Breaker::new(rules());
+        let mut breaker = breaker();
         let now = Instant::now();
         for _ in 0..4 {
             assert!(!breaker.failed(false, now));
@@ -206,7 +198,7 @@ mod tests {
             assert!(!breaker.failed(false, now), "a success begins a new row");
         }
         assert!(breaker.failed(false, now));
-        let due = now + rules().open;
+        let due = now + OPEN_TIME;
         assert_eq!(breaker.admit(now), Admission::NotBefore(due));
         assert_eq!(breaker.admit(due), Admission::Probe);
         assert_eq!(breaker.admit(due), Admission::Probing);
@@ -218,17 +210,17 @@ mod tests {
 
     #[test]
     fn a_probe_that_fails_opens_it_again_and_an_abandoned_one_is_followed_by_another() {
-        let mut breaker = Breaker::new(rules());
+        let mut breaker = breaker();
         let now = Instant::now();
         (0..4).for_each(|_| assert!(!breaker.failed(false, now)));
         assert!(breaker.failed(false, now));
-        let due = now + rules().open;
+        let due = now + OPEN_TIME;
         assert_eq!(breaker.admit(due), Admission::Probe);
         breaker.abandoned(true);
         assert_eq!(breaker.admit(due), Admission::Probe);
         assert!(breaker.failed(true, due));
-        assert_eq!(breaker.admit(due), Admission::NotBefore(due + rules().open));
-        breaker.look_again(due);
+        assert_eq!(breaker.admit(due), Admission::NotBefore(due + OPEN_TIME));
+        breaker.probe_now(due);
         assert_eq!(breaker.admit(due), Admission::Probe);
     }
 
@@ -255,61 +247,61 @@ mod tests {
         /// Compares with a model that records the whole history.
         #[test]
         fn whatever_happens_its_promises_hold(acts in prop::collection::vec(act(), 1..300)) {
-            let mut breaker = Breaker::new(rules());
+            let mut breaker = breaker();
             let mut now = Instant::now();
             // Requests in progress, oldest first: whether each is a probe.
-            let mut flying: Vec<bool> = Vec::new();
+            let mut in_flight: Vec<bool> = Vec::new();
             let mut row = 0;
             for act in acts {
-                let closed = breaker.standing() == Standing::Closed;
-                let half_open = breaker.standing() == Standing::HalfOpen;
+                let closed = breaker.state() == BreakerState::Closed;
+                let half_open = breaker.state() == BreakerState::HalfOpen;
                 if !half_open {
                     // A former probe is now an ordinary request.
-                    flying.fill(false);
+                    in_flight.fill(false);
                 }
                 match act {
                     Act::Wait(seconds) => now += Duration::from_secs(seconds),
                     Act::Ask => {
                         let outlook = breaker.outlook(now);
-                        let told = breaker.admit(now);
-                        prop_assert_eq!(outlook, told);
-                        match told {
-                            Admission::Free => flying.push(false),
+                        let admission = breaker.admit(now);
+                        prop_assert_eq!(outlook, admission);
+                        match admission {
+                            Admission::Free => in_flight.push(false),
                             Admission::Probe => {
-                                prop_assert!(!flying.contains(&true), "two probes");
-                                flying.push(true);
+                                prop_assert!(!in_flight.contains(&true), "two probes");
+                                in_flight.push(true);
                             }
-                            Admission::Probing => prop_assert!(flying.contains(&true)),
+                            Admission::Probing => prop_assert!(in_flight.contains(&true)),
                             Admission::NotBefore(due) => {
-                                prop_assert!(due > now && due <= now + rules().open);
+                                prop_assert!(due > now && due <= now + OPEN_TIME);
                             }
                         }
                     }
-                    Act::Succeed if !flying.is_empty() => {
-                        breaker.succeeded(flying.remove(0));
+                    Act::Succeed if !in_flight.is_empty() => {
+                        breaker.succeeded(in_flight.remove(0));
                         row = 0;
                     }
-                    Act::Fail if !flying.is_empty() => {
-                        let probe = flying.remove(0);
+                    Act::Fail if !in_flight.is_empty() => {
+                        let probe = in_flight.remove(0);
                         row += 1;
                         let opened = breaker.failed(probe, now);
-                        prop_assert_eq!(opened && closed, closed && row >= rules().failures);
+                        prop_assert_eq!(opened && closed, closed && row >= breaker.max_failures);
                         if opened {
                             row = 0;
-                            let due = now + rules().open;
-                            prop_assert_eq!(breaker.standing(), Standing::Open(due));
+                            prop_assert_eq!(breaker.state(), BreakerState::Open);
+                            prop_assert_eq!(breaker.probe_in(now), Some(OPEN_TIME));
                         }
                         prop_assert_eq!(half_open && probe, half_open && opened);
                     }
-                    Act::Abandon if !flying.is_empty() => breaker.abandoned(flying.remove(0)),
+                    Act::Abandon if !in_flight.is_empty() => breaker.abandoned(in_flight.remove(0)),
                     _ => {}
                 }
             }
             // In any state, the breaker eventually lets a request through.
-            for probe in flying.drain(..) {
+            for probe in in_flight.drain(..) {
                 breaker.abandoned(probe);
             }
-            let later = now + rules().open;
+            let later = now + OPEN_TIME;
             prop_assert!(matches!(breaker.admit(later), Admission::Free | Admission::Probe));
         }
     }

@@ -22,17 +22,17 @@ use serde::{Deserialize, Serialize};
 const WINDOW: Duration = Duration::from_secs(30);
 /// Values required before a window ends: at one request an hour, the estimates must not
 /// expire.
-const TELLING: u32 = 8;
+const MIN_WINDOW_VALUES: u32 = 8;
 /// A shorter transfer gives only a lower bound of the bandwidth: it ended before the
 /// link was full. In bytes.
-const FULL: u64 = 256 << 10;
+const MIN_SATURATING_BYTES: u64 = 256 << 10;
 /// A shorter transfer is ignored. In bytes.
-const TOO_SHORT: u64 = 16 << 10;
+const MIN_TRANSFER_BYTES: u64 = 16 << 10;
 /// Resolution of clocks and schedulers.
-const GRAIN: Duration = Duration::from_millis(1);
+const CLOCK_RESOLUTION: Duration = Duration::from_millis(1);
 /// Decay of an attempt's weight per later attempt: about the latest 50 determine the
 /// loss.
-const MEMORY: f64 = 0.98;
+const ATTEMPT_DECAY: f64 = 0.98;
 
 /// Network conditions to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ impl Conditions {
 
 /// How an attempt ended, for the loss estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum TransferEnd {
     /// With an answer of any status.
     Answered,
     /// Without an answer, or with a server error.
@@ -86,7 +86,7 @@ pub(super) enum Ended {
     Abandoned,
 }
 
-/// One request in progress; see [`Meter::sent`].
+/// One request in progress; see [`ConditionsMeter::sent`].
 #[derive(Debug)]
 pub(super) struct Transfer {
     sent: Instant,
@@ -111,20 +111,20 @@ impl Transfer {
 
 /// Estimates the [`Conditions`] of one endpoint.
 #[derive(Debug)]
-pub(super) struct Meter {
-    round_trip: Best,
-    bandwidth: Best,
+pub(super) struct ConditionsMeter {
+    round_trip: WindowedBest,
+    bandwidth: WindowedBest,
     attempts: f64,
     lost: f64,
     arrived: u64,
     last_arrival: Option<Instant>,
 }
 
-impl Default for Meter {
+impl Default for ConditionsMeter {
     fn default() -> Self {
-        Meter {
-            round_trip: Best::new(f64::min),
-            bandwidth: Best::new(f64::max),
+        ConditionsMeter {
+            round_trip: WindowedBest::new(f64::min),
+            bandwidth: WindowedBest::new(f64::max),
             attempts: 0.0,
             lost: 0.0,
             arrived: 0,
@@ -133,7 +133,7 @@ impl Default for Meter {
     }
 }
 
-impl Meter {
+impl ConditionsMeter {
     /// Records the start of a request.
     pub(super) fn sent(&self, now: Instant) -> Transfer {
         let quiet = Duration::from_secs_f64(self.round_trip.value().unwrap_or(0.0));
@@ -151,7 +151,7 @@ impl Meter {
     pub(super) fn answered(&mut self, transfer: &mut Transfer, now: Instant) {
         transfer.answered = Some(now);
         let took = now.saturating_duration_since(transfer.sent);
-        self.round_trip.note(took.as_secs_f64(), true, now);
+        self.round_trip.record(took.as_secs_f64(), true, now);
     }
 
     /// Records a part of the body.
@@ -162,15 +162,15 @@ impl Meter {
     }
 
     /// Records the end of a request. `now` is the arrival of the last part of its body.
-    pub(super) fn ended(&mut self, transfer: &Transfer, how: Ended, now: Instant) {
-        if how != Ended::Abandoned {
-            self.attempts = self.attempts * MEMORY + 1.0;
-            self.lost *= MEMORY;
+    pub(super) fn ended(&mut self, transfer: &Transfer, how: TransferEnd, now: Instant) {
+        if how != TransferEnd::Abandoned {
+            self.attempts = self.attempts * ATTEMPT_DECAY + 1.0;
+            self.lost *= ATTEMPT_DECAY;
         }
-        if how == Ended::Lost {
+        if how == TransferEnd::Lost {
             self.lost += 1.0;
         }
-        self.note_rate(transfer, now);
+        self.record_rate(transfer, now);
     }
 
     /// Returns the present estimates; `None` before the first answer.
@@ -192,11 +192,11 @@ impl Meter {
         }
     }
 
-    fn note_rate(&mut self, transfer: &Transfer, now: Instant) {
+    fn record_rate(&mut self, transfer: &Transfer, now: Instant) {
         let Some(answered) = transfer.answered else {
             return;
         };
-        if transfer.bytes < TOO_SHORT {
+        if transfer.bytes < MIN_TRANSFER_BYTES {
             return;
         }
         let round_trip = Duration::from_secs_f64(self.round_trip.value().unwrap_or(0.0));
@@ -209,16 +209,16 @@ impl Meter {
             true => all.saturating_sub(round_trip),
             false => all,
         };
-        let busy = busy.max(body).max(round_trip / 4).max(GRAIN);
+        let busy = busy.max(body).max(round_trip / 4).max(CLOCK_RESOLUTION);
         let rate = (self.arrived - transfer.before) as f64 / busy.as_secs_f64();
-        let full = transfer.bytes >= FULL && busy >= round_trip;
-        self.bandwidth.note(rate, full, now);
+        let full = transfer.bytes >= MIN_SATURATING_BYTES && busy >= round_trip;
+        self.bandwidth.record(rate, full, now);
     }
 }
 
-/// Best value of the present and the previous window.
+/// WindowedBest value of the present and the previous window.
 #[derive(Debug)]
-struct Best {
+struct WindowedBest {
     better: fn(f64, f64) -> f64,
     this: Option<f64>,
     before: Option<f64>,
@@ -226,9 +226,9 @@ struct Best {
     seen: u32,
 }
 
-impl Best {
+impl WindowedBest {
     fn new(better: fn(f64, f64) -> f64) -> Self {
-        Best {
+        WindowedBest {
             better,
             this: None,
             before: None,
@@ -244,9 +244,9 @@ impl Best {
         }
     }
 
-    /// Records a value. If `tells` is false, it can only improve the best value, and
+    /// Records a value. If `is_reliable` is false, it can only improve the best value, and
     /// does not advance the window.
-    fn note(&mut self, figure: f64, tells: bool, now: Instant) {
+    fn record(&mut self, figure: f64, is_reliable: bool, now: Instant) {
         if !figure.is_finite() {
             return;
         }
@@ -255,14 +255,14 @@ impl Best {
             let both = (self.better)(value, figure);
             both == figure && both != value
         });
-        if !tells {
+        if !is_reliable {
             if betters {
                 self.this = Some(best);
             }
             return;
         }
         let began = *self.began.get_or_insert(now);
-        if now.saturating_duration_since(began) >= WINDOW && self.seen >= TELLING {
+        if now.saturating_duration_since(began) >= WINDOW && self.seen >= MIN_WINDOW_VALUES {
             self.before = self.this;
             self.this = Some(figure);
             self.began = Some(now);
@@ -306,7 +306,12 @@ mod tests {
 
         /// Simulates requests of these sizes, all sent at `now`; each answer is delayed
         /// by its `late` beyond the round trip. Returns the end of the last request.
-        fn transfers(&mut self, meter: &mut Meter, now: f64, asked: &[(u64, f64)]) -> f64 {
+        fn transfers(
+            &mut self,
+            meter: &mut ConditionsMeter,
+            now: f64,
+            asked: &[(u64, f64)],
+        ) -> f64 {
             let mut events = Vec::new();
             let mut transfers: Vec<_> = asked.iter().map(|_| meter.sent(self.at(now))).collect();
             let mut left: Vec<u64> = asked.iter().map(|(bytes, _)| *bytes).collect();
@@ -333,7 +338,7 @@ mod tests {
                     Some((bytes, last)) => {
                         meter.arrived(transfer, *bytes, when);
                         if *last {
-                            meter.ended(transfer, Ended::Answered, when);
+                            meter.ended(transfer, TransferEnd::Answered, when);
                         }
                     }
                 }
@@ -359,7 +364,7 @@ mod tests {
         ) {
             let bandwidth = mbit * 1e6 / 8.0;
             let mut link = Link::new(round_trip, bandwidth);
-            let mut meter = Meter::default();
+            let mut meter = ConditionsMeter::default();
             let mut now = link.transfers(&mut meter, 1.0, &[(8 << 20, 0.0)]) + 1.0;
             for round in &mut rounds {
                 // Late occasionally, not always.
@@ -379,7 +384,7 @@ mod tests {
             before in (0.002..0.4f64, 4.0..1000.0f64),
             after in (0.002..0.4f64, 4.0..1000.0f64),
         ) {
-            let mut meter = Meter::default();
+            let mut meter = ConditionsMeter::default();
             let mut link = Link::new(before.0, before.1 * 1e6 / 8.0);
             let mut now = link.transfers(&mut meter, 1.0, &[(4 << 20, 0.0)]);
             let begun = link.begun;
@@ -395,10 +400,10 @@ mod tests {
 
         #[test]
         fn the_loss_is_the_share_of_what_was_lost(outcomes in prop::collection::vec(0..3u8, 1..400)) {
-            let mut meter = Meter::default();
+            let mut meter = ConditionsMeter::default();
             let now = Instant::now();
             for outcome in &outcomes {
-                let how = [Ended::Answered, Ended::Lost, Ended::Abandoned][*outcome as usize];
+                let how = [TransferEnd::Answered, TransferEnd::Lost, TransferEnd::Abandoned][*outcome as usize];
                 let transfer = meter.sent(now);
                 meter.ended(&transfer, how, now);
                 prop_assert!((0.0..=1.0).contains(&meter.loss()));
@@ -415,7 +420,7 @@ mod tests {
     #[test]
     fn small_answers_do_not_make_a_link_look_narrow() {
         let mut link = Link::new(0.05, 12.5e6);
-        let mut meter = Meter::default();
+        let mut meter = ConditionsMeter::default();
         let mut now = link.transfers(&mut meter, 1.0, &[(8 << 20, 0.0)]);
         let before = meter.conditions().unwrap().bandwidth.unwrap();
         for _ in 0..1000 {
@@ -427,17 +432,17 @@ mod tests {
 
     #[test]
     fn a_process_that_looks_late_is_not_deceived() {
-        let mut meter = Meter::default();
+        let mut meter = ConditionsMeter::default();
         let begun = Instant::now();
         let at = |ms: u64| begun + Duration::from_millis(ms);
         let mut first = meter.sent(at(0));
         meter.answered(&mut first, at(50));
-        meter.ended(&first, Ended::Answered, at(50));
+        meter.ended(&first, TransferEnd::Answered, at(50));
         // 1 MB in 100 ms, all of it read from the socket at once.
         let mut late = meter.sent(at(1000));
         meter.answered(&mut late, at(1149));
         meter.arrived(&mut late, 1_000_000, at(1150));
-        meter.ended(&late, Ended::Answered, at(1150));
+        meter.ended(&late, TransferEnd::Answered, at(1150));
         let found = meter.conditions().unwrap();
         assert_eq!(found.bandwidth, Some(10_000_000));
         assert_eq!(found.bytes_per_round_trip(), Some(500_000));
@@ -446,10 +451,10 @@ mod tests {
 
     #[test]
     fn nothing_is_known_before_an_answer() {
-        let mut meter = Meter::default();
+        let mut meter = ConditionsMeter::default();
         let now = Instant::now();
         let transfer = meter.sent(now);
-        meter.ended(&transfer, Ended::Lost, now);
+        meter.ended(&transfer, TransferEnd::Lost, now);
         assert_eq!(meter.conditions(), None);
         assert_eq!(meter.loss(), 1.0);
     }

@@ -1,39 +1,39 @@
 //! Connection pool that drops connections when they may be dead.
 //!
-//! A pooled connection may be dead without notice: the machine slept or changed
+//! A pooled connection may be dead without notice: the machine time_asleep or changed
 //! networks, or a device on the path forgot the connection. Requests over it get no
-//! answer. So all idle connections are dropped after the machine has slept, and after
+//! answer. So all idle connections are dropped after the machine has time_asleep, and after
 //! one of them broke or was silent; the next request opens a new one.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use reqwest::{Client, ClientBuilder};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Least time between drops: concurrent failures have one cause.
-const AGAIN: Duration = Duration::from_secs(1);
+const MIN_RESET_INTERVAL: Duration = Duration::from_secs(1);
 /// A shorter sleep does not break connections.
-const NAP: Duration = Duration::from_secs(5);
+const MIN_SLEEP: Duration = Duration::from_secs(5);
 /// Times in a row that a pooled connection must be slower than a new one to count as
 /// dead.
-const OUTRUN: u32 = 2;
+const MAX_LOST_RACES: u32 = 2;
 
 /// A client whose connections can be dropped, and one without a pool.
 pub struct Connections {
     make: Box<dyn Fn() -> ClientBuilder + Send + Sync>,
     /// Opens a new connection for each request.
-    unpooled: Client,
+    fresh_client: Client,
     pool: Mutex<Pool>,
 }
 
 struct Pool {
     client: Client,
-    renewed: Option<Instant>,
+    last_reset: Option<Instant>,
     /// Times in a row that a new connection was faster.
-    outrun: u32,
-    slept: Duration,
+    lost_races: u32,
+    time_asleep: Duration,
 }
 
 impl Connections {
@@ -46,12 +46,12 @@ impl Connections {
     ) -> Result<Self, reqwest::Error> {
         let pool = Pool {
             client: make().build()?,
-            renewed: None,
-            outrun: 0,
-            slept: slept(),
+            last_reset: None,
+            lost_races: 0,
+            time_asleep: time_asleep(),
         };
         Ok(Connections {
-            unpooled: make().pool_max_idle_per_host(0).build()?,
+            fresh_client: make().pool_max_idle_per_host(0).build()?,
             make: Box::new(make),
             pool: Mutex::new(pool),
         })
@@ -59,81 +59,79 @@ impl Connections {
 
     /// Returns the client with pooled connections.
     pub fn client(&self) -> Client {
-        self.pool().client.clone()
+        self.pool.lock().client.clone()
     }
 
     /// Returns the client that opens a new connection for each request.
-    pub fn unpooled(&self) -> Client {
-        self.unpooled.clone()
+    pub fn fresh_client(&self) -> Client {
+        self.fresh_client.clone()
     }
 
     /// Drops all idle connections; those in use continue. At most once a second.
-    pub fn drop_idle(&self) {
+    pub fn reset_pool(&self) {
         let due = {
-            let mut pool = self.pool();
-            let due = pool.renewed.is_none_or(|at| at.elapsed() >= AGAIN);
+            let mut pool = self.pool.lock();
+            let due = pool
+                .last_reset
+                .is_none_or(|at| at.elapsed() >= MIN_RESET_INTERVAL);
             if due {
-                pool.renewed = Some(Instant::now());
+                pool.last_reset = Some(Instant::now());
             }
             due
         };
         if due {
-            self.renew();
+            self.rebuild();
         }
     }
 
     /// Records that a pooled connection answered.
     pub fn answered(&self) {
-        self.pool().outrun = 0;
+        self.pool.lock().lost_races = 0;
     }
 
     /// Records that a new connection answered before a pooled one, which may be dead.
-    pub fn outrun(&self) {
+    pub fn lost_race(&self) {
         let dead = {
-            let mut pool = self.pool();
-            pool.outrun += 1;
-            pool.outrun >= OUTRUN
+            let mut pool = self.pool.lock();
+            pool.lost_races += 1;
+            pool.lost_races >= MAX_LOST_RACES
         };
         if dead {
-            self.drop_idle();
+            self.reset_pool();
         }
     }
 
-    /// Whether the machine slept since the last call; if so, drops all idle connections.
-    pub fn woke_up(&self) -> bool {
-        self.woke_up_after(slept())
+    /// Whether the machine time_asleep since the last call; if so, drops all idle connections.
+    pub fn detect_resume(&self) -> bool {
+        self.detect_resume_after(time_asleep())
     }
 
-    fn woke_up_after(&self, slept: Duration) -> bool {
+    fn detect_resume_after(&self, time_asleep: Duration) -> bool {
         let woke = {
-            let mut pool = self.pool();
-            let woke = slept.saturating_sub(pool.slept) >= NAP;
+            let mut pool = self.pool.lock();
+            let woke = time_asleep.saturating_sub(pool.time_asleep) >= MIN_SLEEP;
             if woke {
-                pool.slept = slept;
-                pool.renewed = Some(Instant::now());
+                pool.time_asleep = time_asleep;
+                pool.last_reset = Some(Instant::now());
             }
             woke
         };
         if woke {
-            self.renew();
+            self.rebuild();
         }
         woke
     }
 
     /// Builds a new client while requests continue, then replaces the old one.
-    fn renew(&self) {
+    fn rebuild(&self) {
         match (self.make)().build() {
             Ok(client) => {
-                let mut pool = self.pool();
+                let mut pool = self.pool.lock();
                 pool.client = client;
-                pool.outrun = 0;
+                pool.lost_races = 0;
             }
-            Err(error) => tracing::warn!("connections are kept: {error}"),
+            Err(error) => tracing::warn!("cannot reset the connection pool: {error}"),
         }
-    }
-
-    fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,9 +141,9 @@ impl fmt::Debug for Connections {
     }
 }
 
-/// Time that the machine has slept since boot: the difference of a clock that counts
+/// Time that the machine has time_asleep since boot: the difference of a clock that counts
 /// sleep and the one used for time-outs, which does not.
-fn slept() -> Duration {
+fn time_asleep() -> Duration {
     let read = |clock| {
         let now = clock_gettime(clock);
         Duration::try_from(now).unwrap_or_default()
@@ -171,17 +169,17 @@ mod tests {
     }
 
     #[test]
-    fn they_are_made_anew_when_the_machine_slept_and_once_for_many_failures() {
+    fn the_pool_is_reset_after_sleep_and_once_for_many_failures() {
         let (made, connections) = counted();
         assert_eq!(made.load(Ordering::Relaxed), 2, "one of them keeps none");
-        assert!(!connections.woke_up());
-        connections.drop_idle();
-        connections.drop_idle();
+        assert!(!connections.detect_resume());
+        connections.reset_pool();
+        connections.reset_pool();
         assert_eq!(made.load(Ordering::Relaxed), 3);
-        let slept = slept();
-        assert!(!connections.woke_up_after(slept + NAP / 2));
-        assert!(connections.woke_up_after(slept + NAP * 2));
-        assert!(!connections.woke_up_after(slept + NAP * 2));
+        let time_asleep = time_asleep();
+        assert!(!connections.detect_resume_after(time_asleep + MIN_SLEEP / 2));
+        assert!(connections.detect_resume_after(time_asleep + MIN_SLEEP * 2));
+        assert!(!connections.detect_resume_after(time_asleep + MIN_SLEEP * 2));
         assert_eq!(made.load(Ordering::Relaxed), 4);
     }
 
@@ -190,17 +188,17 @@ mod tests {
         let (made, connections) = counted();
         for _ in 0..100 {
             drop(connections.client());
-            drop(connections.unpooled());
-            connections.outrun();
+            drop(connections.fresh_client());
+            connections.lost_race();
             connections.answered();
         }
         assert_eq!(made.load(Ordering::Relaxed), 2);
-        connections.outrun();
-        connections.outrun();
+        connections.lost_race();
+        connections.lost_race();
         let made = made.load(Ordering::Relaxed);
         assert_eq!(
             made, 3,
-            "outrun twice in a row: those that are kept are dead"
+            "lost_race twice in a row: those that are kept are dead"
         );
     }
 
@@ -213,14 +211,14 @@ mod tests {
         let connections = Connections::new(move || {
             if first.fetch_add(1, Ordering::Relaxed) >= 2 {
                 begun.send(()).unwrap();
-                goes_on.lock().unwrap().recv().unwrap();
+                goes_on.lock().recv().unwrap();
             }
             crate::net::http::client()
         });
         let connections = Arc::new(connections.unwrap());
         let renewing = std::thread::spawn({
             let connections = connections.clone();
-            move || connections.drop_idle()
+            move || connections.reset_pool()
         });
         is_begun.recv().unwrap();
         // Would deadlock if the lock were held.

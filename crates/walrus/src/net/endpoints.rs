@@ -1,31 +1,33 @@
-//! Ordered set of equivalent servers: the order of requests, and when to hedge.
+//! Rankinged set of equivalent servers: the order of requests, and when to hedge.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::conditions::Conditions;
 use super::endpoint::Endpoint;
-use super::hedge::{HedgeBudget, HedgeRules};
-use super::ranking::{self, Candidate, Fitness, Order};
+use super::hedge::HedgeBudget;
+use super::ranking::{self, Availability, Candidate, Ranking};
+use crate::network::NetPolicy;
 
 /// Shortest delay worth a hedged read: a shorter wait goes unnoticed, and a second
 /// request would cost more than it saves.
-const UNNOTICED: Duration = Duration::from_millis(50);
+const MIN_HEDGE_DELAY: Duration = Duration::from_millis(50);
 
 /// Delay before a hedge if no usual time is known and another server is available.
-const UNKNOWN: Duration = Duration::from_secs(2);
+const DEFAULT_HEDGE_DELAY: Duration = Duration::from_secs(2);
 
 /// Servers that hold the same blobs.
 #[derive(Debug)]
 pub struct Endpoints {
     all: Vec<Endpoint>,
-    rules: HedgeRules,
-    choice: Mutex<Choice>,
+    hedge_percentile: u8,
+    selection: Mutex<Selection>,
 }
 
 #[derive(Debug)]
-struct Choice {
+struct Selection {
     favourite: usize,
     reads: u64,
     budget: HedgeBudget,
@@ -33,12 +35,11 @@ struct Choice {
 
 /// Servers to ask for one read.
 #[derive(Debug)]
-pub struct Plan<'a> {
+pub struct ReadPlan<'a> {
     /// Servers in order of preference.
     pub endpoints: VecDeque<&'a Endpoint>,
-    /// Delay before a hedged read; `None` if no usual time is
-    /// known.
-    pub patience: Option<Duration>,
+    /// Delay before a hedged read; `None` if no usual time is known.
+    pub hedge_after: Option<Duration>,
     /// Whether the second server is available for a hedge.
     pub has_spare: bool,
     /// Whether a hedge needs no budget of [`Endpoints::may_hedge`], because the first
@@ -48,16 +49,16 @@ pub struct Plan<'a> {
 
 impl Endpoints {
     /// Creates a set of servers in configured order.
-    pub fn new(all: Vec<Endpoint>, rules: HedgeRules) -> Self {
-        let choice = Choice {
+    pub fn new(all: Vec<Endpoint>, policy: &NetPolicy) -> Self {
+        let selection = Selection {
             favourite: 0,
             reads: 0,
-            budget: HedgeBudget::new(rules),
+            budget: HedgeBudget::new(policy.hedge_percent),
         };
         Endpoints {
             all,
-            rules,
-            choice: Mutex::new(choice),
+            hedge_percentile: policy.hedge_percentile,
+            selection: Mutex::new(selection),
         }
     }
 
@@ -66,55 +67,61 @@ impl Endpoints {
         &self.all
     }
 
-    /// Whether the set is empty.
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
     /// Plans a read of `bytes` bytes.
-    pub fn plan(&self, bytes: u64) -> Plan<'_> {
+    pub fn plan(&self, bytes: u64) -> ReadPlan<'_> {
         let candidates = self.candidates(bytes);
-        let order = {
-            let mut choice = self.choice();
-            choice.reads += 1;
-            choice.budget.earn();
-            let order = ranking::order(&candidates, choice.favourite, choice.reads);
-            if let Some(best) = best(&order) {
-                choice.favourite = best;
+        let ranking = {
+            let mut selection = self.selection.lock();
+            selection.reads += 1;
+            selection.budget.earn();
+            let ranking = ranking::rank(&candidates, selection.favourite, selection.reads);
+            if let Some(best) = best(&ranking) {
+                selection.favourite = best;
             }
-            order
+            ranking
         };
         // An explored server must keep up with the best.
-        let judge = best(&order).and_then(|place| self.all.get(place));
-        let usual = judge.and_then(|judge| judge.usual(bytes, self.rules.percentile));
-        let second = order.places.get(1).map(|place| candidates[*place].fitness);
-        let has_spare = second == Some(Fitness::Fit);
-        let usual = usual.or(has_spare.then_some(UNKNOWN));
-        Plan {
+        let judge = best(&ranking).and_then(|index| self.all.get(index));
+        let usual = judge.and_then(|judge| judge.usual_time(bytes, self.hedge_percentile));
+        let second = ranking
+            .indices
+            .get(1)
+            .map(|index| candidates[*index].availability);
+        let has_spare = second == Some(Availability::Available);
+        let usual = usual.or(has_spare.then_some(DEFAULT_HEDGE_DELAY));
+        ReadPlan {
             has_spare,
-            endpoints: order.places.iter().map(|place| &self.all[*place]).collect(),
-            patience: usual.map(|usual| usual.max(UNNOTICED)),
-            explores: order.explores,
+            endpoints: ranking
+                .indices
+                .iter()
+                .map(|index| &self.all[*index])
+                .collect(),
+            hedge_after: usual.map(|usual| usual.max(MIN_HEDGE_DELAY)),
+            explores: ranking.explores,
         }
     }
 
     /// Returns the servers in order of preference for requests other than content reads.
     pub fn ranked(&self) -> Vec<&Endpoint> {
         let candidates = self.candidates(0);
-        let favourite = self.choice().favourite;
+        let favourite = self.selection.lock().favourite;
         // With this number, only servers that are due are explored.
-        let order = ranking::order(&candidates, favourite, 1);
-        order.places.iter().map(|place| &self.all[*place]).collect()
+        let ranking = ranking::rank(&candidates, favourite, 1);
+        ranking
+            .indices
+            .iter()
+            .map(|index| &self.all[*index])
+            .collect()
     }
 
     /// Takes a hedged read from the budget; `false` if the budget is spent.
     pub fn may_hedge(&self) -> bool {
-        self.choice().budget.spend()
+        self.selection.lock().budget.spend()
     }
 
     /// Network conditions to the best server.
     pub fn conditions(&self) -> Option<Conditions> {
-        let favourite = self.choice().favourite;
+        let favourite = self.selection.lock().favourite;
         self.all.get(favourite)?.conditions()
     }
 
@@ -124,19 +131,15 @@ impl Endpoints {
     }
 
     /// Makes all open breakers due for a probe after the machine woke up.
-    pub fn look_again(&self) {
-        self.all.iter().for_each(Endpoint::look_again);
+    pub fn probe_now(&self) {
+        self.all.iter().for_each(Endpoint::probe_now);
     }
 
     fn candidates(&self, bytes: u64) -> Vec<Candidate> {
         self.all.iter().map(|it| it.candidate(bytes)).collect()
     }
-
-    fn choice(&self) -> MutexGuard<'_, Choice> {
-        self.choice.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn best(order: &Order) -> Option<usize> {
-    order.places.get(usize::from(order.explores)).copied()
+fn best(ranking: &Ranking) -> Option<usize> {
+    ranking.indices.get(usize::from(ranking.explores)).copied()
 }

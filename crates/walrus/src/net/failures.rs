@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::journal::Journal;
@@ -47,64 +48,68 @@ pub enum FailureKind {
 impl FailureKind {
     /// Name in files, metrics and tables.
     pub fn name(self) -> &'static str {
-        match self {
-            FailureKind::Connect => "connect",
-            FailureKind::Timeout => "timeout",
-            FailureKind::Overloaded => "overloaded",
-            FailureKind::Server => "server",
-            FailureKind::Refused => "refused",
-            FailureKind::Corrupt => "corrupt",
-            FailureKind::Protocol => "protocol",
-            FailureKind::NotFound => "not_found",
-            FailureKind::Untrusted => "untrusted",
-            FailureKind::Slow => "slow",
-            FailureKind::NoRanges => "no_ranges",
-        }
+        self.texts().0
     }
 
     /// Advice for the user.
     pub fn advice(self) -> &'static str {
+        self.texts().1
+    }
+
+    fn texts(self) -> (&'static str, &'static str) {
         match self {
-            FailureKind::Connect => {
-                "is this machine online, and the URL right? behind a proxy, set HTTPS_PROXY; \
-                 doctor tries every endpoint"
-            }
-            FailureKind::Timeout => {
-                "the server or the way to it is slow: add another aggregator, or raise \
-                 [mount] deadline_s"
-            }
-            FailureKind::Overloaded => {
-                "it gets fewer requests at once by itself; add another endpoint, or lower \
-                 [net] concurrency"
-            }
-            FailureKind::Server => {
-                "nothing is wrong on this side; add another endpoint, or tell its operator"
-            }
-            FailureKind::Refused => {
-                "read its words: credentials, a limit, or something it does not serve"
-            }
-            FailureKind::Corrupt => {
-                "nothing wrong was served or kept; where another endpoint gives good bytes, \
-                 take this one out of the profile"
-            }
-            FailureKind::Protocol => {
-                "this is no aggregator or publisher, or something in between answers for it \
-                 (a sign-in page, a proxy); check the URL"
-            }
-            FailureKind::NotFound => {
-                "is it the right network? a blob whose epochs have ended is gone"
-            }
-            FailureKind::Untrusted => {
-                "without CA certificates, install the package ca-certificates; if a proxy of your \
-                 own signs for it, name its certificate in [net] ca; otherwise somebody listens in"
-            }
-            FailureKind::Slow => {
-                "nothing to do while it is rare; an endpoint that is often slow can be left out"
-            }
-            FailureKind::NoRanges => {
-                "it works, but each read transfers a blob from its start; have its operator \
-                 enable HTTP range requests, or add another aggregator"
-            }
+            FailureKind::Connect => (
+                "connect",
+                "check the network connection and the URL; behind a proxy, set HTTPS_PROXY; \
+                 doctor tests every endpoint",
+            ),
+            FailureKind::Timeout => (
+                "timeout",
+                "the server or the connection is slow: add another aggregator, or raise \
+                 [mount] deadline_s",
+            ),
+            FailureKind::Overloaded => (
+                "overloaded",
+                "the limit of concurrent requests adapts; add another endpoint, or lower \
+                 [net] concurrency",
+            ),
+            FailureKind::Server => (
+                "server",
+                "the fault is on the server: add another endpoint, or inform its operator",
+            ),
+            FailureKind::Refused => (
+                "refused",
+                "the message has the reason: credentials, a limit, or an unsupported request",
+            ),
+            FailureKind::Corrupt => (
+                "corrupt",
+                "no corrupt bytes were used; if another endpoint returns valid bytes, remove \
+                 this one from the profile",
+            ),
+            FailureKind::Protocol => (
+                "protocol",
+                "this is no aggregator or publisher, or a device in between answers for it \
+                 (a sign-in page, a proxy); check the URL",
+            ),
+            FailureKind::NotFound => (
+                "not_found",
+                "check the network; a blob is gone when its epochs have ended",
+            ),
+            FailureKind::Untrusted => (
+                "untrusted",
+                "without CA certificates, install the package ca-certificates; if your own proxy \
+                 signs for it, set [net] ca to its certificate; otherwise somebody intercepts the \
+                 connection",
+            ),
+            FailureKind::Slow => (
+                "slow",
+                "harmless if rare; remove an endpoint that is often slow",
+            ),
+            FailureKind::NoRanges => (
+                "no_ranges",
+                "reads work, but each transfers a blob from its start; have its operator enable \
+                 HTTP range requests, or add another aggregator",
+            ),
         }
     }
 }
@@ -130,7 +135,7 @@ pub enum Severity {
 /// Handling of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Done {
+pub enum FailureHandling {
     /// The request was repeated after a pause.
     Retried,
     /// Another endpoint was asked.
@@ -171,7 +176,8 @@ pub struct Failure {
     /// Attempt of the operation, from 1.
     pub attempt: u32,
     /// Handling.
-    pub done: Done,
+    #[serde(rename = "done")]
+    pub handling: FailureHandling,
     /// Consequence for the endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consequence: Option<Consequence>,
@@ -186,11 +192,11 @@ impl Failure {
         operation: &'static str,
         kind: FailureKind,
         attempt: u32,
-        done: Done,
+        handling: FailureHandling,
         message: &str,
     ) -> Self {
-        let severity = match (kind, done) {
-            (FailureKind::Corrupt | FailureKind::Untrusted, _) | (_, Done::GaveUp) => {
+        let severity = match (kind, handling) {
+            (FailureKind::Corrupt | FailureKind::Untrusted, _) | (_, FailureHandling::GaveUp) => {
                 Severity::Error
             }
             (FailureKind::Slow | FailureKind::NotFound | FailureKind::NoRanges, _) => {
@@ -205,7 +211,7 @@ impl Failure {
             kind,
             severity,
             attempt,
-            done,
+            handling,
             consequence: None,
             message: message.chars().take(MAX_MESSAGE).collect(),
         }
@@ -251,19 +257,19 @@ impl FailureLog {
             kind = failure.kind.name(),
             severity = ?failure.severity,
             attempt = failure.attempt,
-            done = ?failure.done,
+            done = ?failure.handling,
             consequence = ?failure.consequence,
             "request failed: {}",
             failure.message
         );
         self.count(&failure);
         if let Some(journal) = &self.journal {
-            journal.note(failure);
+            journal.record(failure);
         }
     }
 
     fn count(&self, failure: &Failure) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock();
         let key = (failure.endpoint.clone(), failure.kind);
         if counts.len() >= MAX_PAIRS && !counts.contains_key(&key) {
             return;
@@ -282,7 +288,7 @@ impl FailureLog {
 
     /// Returns all counts.
     pub fn counts(&self) -> Vec<FailureCount> {
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.counts.lock();
         counts.values().cloned().collect()
     }
 }

@@ -10,39 +10,9 @@
 //! service and takes the first answer. Here another server is asked, and the first
 //! answer with valid bytes wins.
 
-use crate::network::NetPolicy;
-
-/// Rules for hedged reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HedgeRules {
-    /// Percentile of a server's read times after which a read is hedged.
-    pub percentile: u8,
-    /// Most hedged reads per 100 reads; 0 for none.
-    pub percent: u8,
-}
-
-impl Default for HedgeRules {
-    fn default() -> Self {
-        HedgeRules {
-            percentile: 95,
-            percent: 5,
-        }
-    }
-}
-
-impl HedgeRules {
-    /// Takes the rules from the settings.
-    pub fn of(policy: &NetPolicy) -> Self {
-        HedgeRules {
-            percentile: policy.hedge_percentile,
-            percent: policy.hedge_percent,
-        }
-    }
-}
-
 /// Most unused hedged reads that are saved for later: a long good period must not allow
 /// a burst.
-const SAVED: u32 = 5;
+const MAX_SAVED_HEDGES: u32 = 5;
 
 /// Budget of hedged reads, in hundredths of one.
 #[derive(Debug)]
@@ -52,17 +22,18 @@ pub(super) struct HedgeBudget {
 }
 
 impl HedgeBudget {
-    pub(super) fn new(rules: HedgeRules) -> Self {
+    /// Creates a budget of `percent` hedged reads per 100 reads.
+    pub(super) fn new(percent: u8) -> Self {
         HedgeBudget {
-            percent: u32::from(rules.percent),
+            percent: percent.into(),
             // The first read may already hang.
-            saved: if rules.percent > 0 { 100 } else { 0 },
+            saved: if percent > 0 { 100 } else { 0 },
         }
     }
 
     /// Records the start of a read.
     pub(super) fn earn(&mut self) {
-        self.saved = (self.saved + self.percent).min(SAVED * 100);
+        self.saved = (self.saved + self.percent).min(MAX_SAVED_HEDGES * 100);
     }
 
     /// Takes a hedged read from the budget; `false` if the budget is spent.
@@ -87,7 +58,7 @@ mod tests {
             percent in 0..=100u8,
             acts in prop::collection::vec(prop::bool::weighted(0.5), 1..2000),
         ) {
-            let mut budget = HedgeBudget::new(HedgeRules { percentile: 95, percent });
+            let mut budget = HedgeBudget::new(percent);
             let (mut reads, mut extra) = (0u32, 0u32);
             for act in acts {
                 match act {
@@ -104,10 +75,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_is_little() {
-        let mut budget = HedgeBudget::new(HedgeRules::default());
+    fn few_unused_hedges_are_saved() {
+        let mut budget = HedgeBudget::new(5);
         (0..10_000).for_each(|_| budget.earn());
         let storm = (0..1000).filter(|_| budget.spend()).count();
-        assert_eq!(storm, SAVED as usize);
+        assert_eq!(storm, MAX_SAVED_HEDGES as usize);
     }
 }

@@ -12,11 +12,11 @@ use crate::clock::unix_seconds;
 
 /// Longest time a connection is kept for the next request: shorter than the time after
 /// which routers and servers drop it.
-const IDLE: Duration = Duration::from_secs(30);
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval of keep-alive probes.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Time after which unacknowledged data means that the connection is dead.
-const UNHEARD: Duration = Duration::from_secs(6);
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// A client that trusts the system's certificates and follows no redirects.
 pub fn client() -> ClientBuilder {
@@ -29,17 +29,17 @@ pub fn client_with(tls: &Tls) -> ClientBuilder {
         .user_agent(concat!("walgit-fs/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .tcp_nodelay(true)
-        .pool_idle_timeout(IDLE)
-        .tcp_keepalive(KEEP_ALIVE)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .tcp_keepalive(KEEP_ALIVE_INTERVAL)
 }
 
 /// Configures quick detection of dead connections. For requests without a body: an
 /// upload may be unacknowledged for long on a slow link, or while the server is busy.
-pub fn watchful(builder: ClientBuilder) -> ClientBuilder {
+pub fn detect_dead_connections(builder: ClientBuilder) -> ClientBuilder {
     builder
-        .tcp_user_timeout(UNHEARD)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .http2_keep_alive_timeout(UNHEARD)
+        .tcp_user_timeout(UNACKNOWLEDGED_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .http2_keep_alive_timeout(UNACKNOWLEDGED_TIMEOUT)
 }
 
 /// Kind of failure for a status other than the expected one.
@@ -54,7 +54,7 @@ pub fn refusal_kind(status: StatusCode) -> FailureKind {
 }
 
 /// Kind of failure for a missing or interrupted answer.
-pub fn breach_kind(error: &reqwest::Error) -> FailureKind {
+pub fn broken_kind(error: &reqwest::Error) -> FailureKind {
     match error.is_timeout() {
         true => FailureKind::Timeout,
         false if is_untrusted(error) => FailureKind::Untrusted,
@@ -63,37 +63,37 @@ pub fn breach_kind(error: &reqwest::Error) -> FailureKind {
 }
 
 /// Returns the announced length of an answer.
-pub fn announced(response: &Response) -> Option<u64> {
+pub fn content_length(response: &Response) -> Option<u64> {
     let length = response.headers().get(CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
 }
 
-/// Reads a body of at most `most` bytes; returns `None` for a longer one, without
+/// Reads a body of at most `max` bytes; returns `None` for a longer one, without
 /// reading it to its end.
 ///
 /// # Errors
 /// If the connection breaks.
-pub async fn body(response: Response, most: u64) -> Result<Option<Bytes>, reqwest::Error> {
-    body_watched(response, most, |_| {}).await
+pub async fn body(response: Response, max: u64) -> Result<Option<Bytes>, reqwest::Error> {
+    body_with_progress(response, max, |_| {}).await
 }
 
 /// Like [`body`], and calls `arrived` with the length of each part.
 ///
 /// # Errors
 /// If the connection breaks.
-pub async fn body_watched(
+pub async fn body_with_progress(
     mut response: Response,
-    most: u64,
+    max: u64,
     mut arrived: impl FnMut(usize),
 ) -> Result<Option<Bytes>, reqwest::Error> {
-    let announced = announced(&response).unwrap_or(0);
-    if announced > most {
+    let content_length = content_length(&response).unwrap_or(0);
+    if content_length > max {
         return Ok(None);
     }
-    let mut bytes = BytesMut::with_capacity(announced as usize);
+    let mut bytes = BytesMut::with_capacity(content_length as usize);
     while let Some(chunk) = response.chunk().await? {
         arrived(chunk.len());
-        if (bytes.len() + chunk.len()) as u64 > most {
+        if (bytes.len() + chunk.len()) as u64 > max {
             return Ok(None);
         }
         bytes.extend_from_slice(&chunk);
@@ -102,7 +102,7 @@ pub async fn body_watched(
 }
 
 /// Reads `len` bytes of a body, starting at `skip`, and no further; `None` if the body
-/// ends earlier. Buffers only these bytes. Calls `arrived` like [`body_watched`].
+/// ends earlier. Buffers only these bytes. Calls `arrived` like [`body_with_progress`].
 ///
 /// # Errors
 /// If the connection breaks.

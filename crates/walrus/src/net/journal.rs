@@ -2,24 +2,25 @@
 //!
 //! A separate thread writes them, so that requests do not wait for the disk; if its
 //! queue is full, further failures are dropped. The file is readable only by its owner,
-//! and bounded: at [`LARGEST`] it is renamed to `NAME.1`, replacing an older file of
+//! and bounded: at [`MAX_FILE_BYTES`] it is renamed to `NAME.1`, replacing an older file of
 //! that name. Several processes may write to the same file.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
 
 use super::failures::Failure;
 use walgit_durable::AppendLog;
 
 /// Size limit of a file in bytes: about 4,000 failures.
-const LARGEST: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Most failures that wait to be written.
-const WAITING: usize = 1024;
+const QUEUE_LEN: usize = 1024;
 /// Most failures per write.
-const BATCH: usize = 256;
+const MAX_BATCH: usize = 256;
 
 /// Writer of a failure log file.
 #[derive(Debug)]
@@ -45,12 +46,12 @@ impl Journal {
     }
 
     /// Queues a failure for writing.
-    pub(super) fn note(&self, failure: Failure) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn record(&self, failure: Failure) {
+        let mut writer = self.writer.lock();
         if writer.is_none() {
             match start(self.path.clone()) {
                 Ok(started) => *writer = Some(started),
-                Err(error) => tracing::warn!("failures are not written: {error}"),
+                Err(error) => tracing::warn!("cannot write the failure log: {error}"),
             }
         }
         if let Some(writer) = &*writer {
@@ -75,11 +76,7 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        let writer = self
-            .writer
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(Writer { queue, thread }) = writer.take() {
+        if let Some(Writer { queue, thread }) = self.writer.get_mut().take() {
             // Closing the queue ends the thread after the last failure.
             drop(queue);
             let _ = thread.join();
@@ -88,7 +85,7 @@ impl Drop for Journal {
 }
 
 fn start(path: PathBuf) -> io::Result<Writer> {
-    let (queue, failures) = sync_channel(WAITING);
+    let (queue, failures) = sync_channel(QUEUE_LEN);
     let thread = std::thread::Builder::new()
         .name("failures".into())
         .spawn(move || write(&path, &failures))?;
@@ -98,16 +95,16 @@ fn start(path: PathBuf) -> io::Result<Writer> {
 fn write(path: &Path, failures: &Receiver<Failure>) {
     let log = AppendLog::new(path.into());
     while let Ok(first) = failures.recv() {
-        let batch = std::iter::once(first).chain(failures.try_iter().take(BATCH - 1));
+        let batch = std::iter::once(first).chain(failures.try_iter().take(MAX_BATCH - 1));
         if let Err(error) = append(&log, batch) {
-            tracing::warn!("failures are not written to {}: {error}", path.display());
+            tracing::warn!("cannot write the failure log {}: {error}", path.display());
         }
     }
 }
 
 fn append(log: &AppendLog, failures: impl Iterator<Item = Failure>) -> io::Result<()> {
     let mut log = log.lock()?;
-    if log.size() >= LARGEST {
+    if log.size() >= MAX_FILE_BYTES {
         log.rotate()?;
     }
     log.append_all(failures)
@@ -118,7 +115,7 @@ mod tests {
     use std::io::Write as _;
     use std::os::unix::fs::MetadataExt as _;
 
-    use super::super::failures::{Done, FailureKind};
+    use super::super::failures::{FailureHandling, FailureKind};
     use super::*;
 
     fn failure(number: u32) -> Failure {
@@ -128,7 +125,7 @@ mod tests {
             "read",
             FailureKind::Server,
             number,
-            Done::Retried,
+            FailureHandling::Retried,
             &message,
         )
     }
@@ -140,7 +137,7 @@ mod tests {
         assert_eq!(Journal::read(&path).unwrap(), []);
         let journals = [Journal::new(path.clone()), Journal::new(path.clone())];
         assert!(!path.exists(), "nothing failed yet");
-        (0..100).for_each(|number| journals[number as usize % 2].note(failure(number)));
+        (0..100).for_each(|number| journals[number as usize % 2].record(failure(number)));
         drop(journals);
         let mut numbers: Vec<u32> = Journal::read(&path)
             .unwrap()
@@ -167,7 +164,7 @@ mod tests {
         file.write_all(b"{torn").unwrap();
         let size = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().len();
         let line = serde_json::to_vec(&failure(1)).unwrap().len() as u64 + 1;
-        let bound = LARGEST + 300 * line;
+        let bound = MAX_FILE_BYTES + 300 * line;
         assert!(size("failures.jsonl") <= bound && size("failures.jsonl.1") <= bound);
         let read = Journal::read(&path).unwrap();
         assert!(read.len() > 3000, "{}", read.len());

@@ -12,44 +12,46 @@
 //! - [`FailureLog`] records every failure and its handling; a [`Journal`] persists them,
 //!   a [`FailureReport`] groups them.
 //!
-//! All decisions (breaker, limit, ranking, hedge, trust, latency, conditions) are pure
+//! All decisions (breaker, limit, ranking, hedge, integrity, latency, conditions) are pure
 //! code that receives the time, one file each. Each file states why no crate is used.
 //! All settings are in `[net]` of the config file ([`crate::network::NetPolicy`]).
 //!
-//! Independent of Walrus: callers classify their errors as [`Verdict`]s and
-//! [`Outcome`]s. [`http`] and [`Tls`] are the common parts of HTTP clients. Has no
-//! dependencies on other modules.
+//! Callers classify their errors as [`Verdict`]s and [`Outcome`]s. [`http`] and [`Tls`] are
+//! the common parts of HTTP clients. May depend on: `network` (the settings) and `clock`.
 
 mod breaker;
+mod concurrency_limit;
 mod conditions;
 mod connections;
 mod endpoint;
 mod endpoints;
 mod failures;
 mod first_contact;
-mod flight;
+mod health;
 mod hedge;
 pub mod http;
+mod integrity;
 mod journal;
 mod latency;
-mod limit;
 mod ranking;
 mod report;
+mod request_guard;
 mod retry;
 mod tls;
-mod trust;
 
-pub use breaker::{BreakerRules, Standing};
+pub use breaker::BreakerState;
 pub use conditions::Conditions;
 pub use connections::Connections;
-pub use endpoint::{Endpoint, EndpointRules, Knowledge, NotNow};
-pub use endpoints::{Endpoints, Plan};
-pub use failures::{Consequence, Done, Failure, FailureCount, FailureKind, FailureLog, Severity};
-pub use first_contact::{FIRST_CONTACT, FirstContact};
-pub use flight::{InFlight, Outcome};
-pub use hedge::HedgeRules;
+pub use endpoint::{Endpoint, Unavailable};
+pub use endpoints::{Endpoints, ReadPlan};
+pub use failures::{
+    Consequence, Failure, FailureCount, FailureHandling, FailureKind, FailureLog, Severity,
+};
+pub use first_contact::{FIRST_CONTACT_TIMEOUT, FirstContact};
+pub use health::{EndpointHealth, Role};
 pub use http::cause;
 pub use journal::Journal;
-pub use report::{FailureGroup, FailureReport, STEPS, Wanted};
-pub use retry::{Next, Retry, Verdict, attempts_told, jittered};
+pub use report::{FailureFilter, FailureGroup, FailureReport, REPORT_STEPS};
+pub use request_guard::{Outcome, RequestGuard};
+pub use retry::{Attempts, Retry, RetryObserver, Verdict, jittered};
 pub use tls::{BadCertificates, NoCertificates, Tls};

@@ -2,7 +2,7 @@
 //!
 //! The server expected to be fastest by measurement comes first; a failed try counts as
 //! lost time. Unmeasured servers follow in configured order. Now and then a server other
-//! than the best is asked first, to detect recovery.
+//! than the best is last_request first, to detect recovery.
 //!
 //! Pure.
 
@@ -10,100 +10,106 @@ use std::time::{Duration, Instant};
 
 /// Cost of a failed try, in seconds, in addition to its own time: a pause, a second try,
 /// a waiting reader.
-const COST_OF_FAILURE: f64 = 2.0;
+const FAILURE_COST_S: f64 = 2.0;
 /// Factor by which a server must be better to replace the favourite, whose connections
 /// and caches are warm.
-const STICKY: f64 = 0.8;
+const FAVOURITE_FACTOR: f64 = 0.8;
 /// One read in this many asks another server first.
-pub(super) const EXPLORE: u64 = 32;
+pub(super) const EXPLORE_INTERVAL: u64 = 32;
 
 /// A server as a candidate for a read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
-    /// Whether the server can be asked now.
-    pub(super) fitness: Fitness,
+    /// Whether the server can be last_request now.
+    pub(super) availability: Availability,
     /// Expected time of the read; `None` before the first measurement.
     pub(super) expected: Option<Duration>,
     /// Share of failed attempts, 0 to 1.
     pub(super) loss: f64,
     /// Time of the last request.
-    pub(super) asked: Option<Instant>,
+    pub(super) last_request: Option<Instant>,
 }
 
-/// Availability of a server, in order: a server is asked only when none with a better
+/// Availability of a server, in order: a server is last_request only when none with a better
 /// value is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fitness {
-    /// Available.
-    Fit,
+pub(super) enum Availability {
+    Available,
     /// Available, but sends whole blobs when parts are requested.
-    Wasteful,
+    IgnoresRanges,
     /// Failed, and due for a probe.
-    Due,
+    ProbeDue,
     /// In a pause that the server requested.
     Pausing,
     /// In quarantine after corrupt bytes.
     Quarantined,
-    /// Its breaker is open.
-    Open,
+    BreakerOpen,
 }
 
 /// Order of requests, as indices into the list of candidates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Order {
+pub(super) struct Ranking {
     /// Best first; if `explores`, from the second on.
-    pub(super) places: Vec<usize>,
+    pub(super) indices: Vec<usize>,
     /// Whether the first is explored rather than the best.
     pub(super) explores: bool,
 }
 
 /// Ranks candidates. `favourite` is the best of the last read, `number` the serial
 /// number of this read.
-pub(super) fn order(candidates: &[Candidate], favourite: usize, number: u64) -> Order {
-    let score = |place: usize| {
-        let candidate = &candidates[place];
-        let failing = candidate.loss * COST_OF_FAILURE;
-        let fond = if place == favourite { STICKY } else { 1.0 };
+pub(super) fn rank(candidates: &[Candidate], favourite: usize, number: u64) -> Ranking {
+    let score = |index: usize| {
+        let candidate = &candidates[index];
+        let failing = candidate.loss * FAILURE_COST_S;
+        let fond = if index == favourite {
+            FAVOURITE_FACTOR
+        } else {
+            1.0
+        };
         let score = candidate.expected.map_or(0.0, |t| t.as_secs_f64()) + failing;
         (candidate.expected.is_none(), score * fond)
     };
-    let mut places: Vec<usize> = (0..candidates.len()).collect();
+    let mut indices: Vec<usize> = (0..candidates.len()).collect();
     // Stable: ties keep their configured order.
-    places.sort_by(|a, b| {
-        let fitness = candidates[*a].fitness.cmp(&candidates[*b].fitness);
+    indices.sort_by(|a, b| {
+        let availability = candidates[*a]
+            .availability
+            .cmp(&candidates[*b].availability);
         let ((unknown_a, a), (unknown_b, b)) = (score(*a), score(*b));
-        fitness
+        availability
             .then(unknown_a.cmp(&unknown_b))
             .then(a.total_cmp(&b))
     });
-    let explored = explored(candidates, &places, number);
+    let explored = find_explored(candidates, &indices, number);
     if let Some(position) = explored {
-        let place = places.remove(position);
-        places.insert(0, place);
+        let index = indices.remove(position);
+        indices.insert(0, index);
     }
-    Order {
-        places,
+    Ranking {
+        indices,
         explores: explored.is_some(),
     }
 }
 
-/// Selects a server behind the first to explore, as a position in `places`.
-fn explored(candidates: &[Candidate], places: &[usize], number: u64) -> Option<usize> {
-    let first = candidates[*places.first()?];
-    if first.fitness != Fitness::Fit {
+/// Selects a server behind the first to explore, as a position in `indices`.
+fn find_explored(candidates: &[Candidate], indices: &[usize], number: u64) -> Option<usize> {
+    let first = candidates[*indices.first()?];
+    if first.availability != Availability::Available {
         return None;
     }
-    let behind = || places.iter().enumerate().skip(1);
+    let behind = || indices.iter().enumerate().skip(1);
     // The breaker makes this rare enough.
-    let due = behind().find(|(_, place)| candidates[**place].fitness == Fitness::Due);
+    let due =
+        behind().find(|(_, index)| candidates[**index].availability == Availability::ProbeDue);
     if let Some((position, _)) = due {
         return Some(position);
     }
-    if !number.is_multiple_of(EXPLORE) {
+    if !number.is_multiple_of(EXPLORE_INTERVAL) {
         return None;
     }
-    let fit = behind().filter(|(_, place)| candidates[**place].fitness == Fitness::Fit);
-    let longest_ago = fit.min_by_key(|(_, place)| candidates[**place].asked)?;
+    let fit =
+        behind().filter(|(_, index)| candidates[**index].availability == Availability::Available);
+    let longest_ago = fit.min_by_key(|(_, index)| candidates[**index].last_request)?;
     Some(longest_ago.0)
 }
 
@@ -114,97 +120,100 @@ mod tests {
 
     fn fit(ms: Option<u64>, loss: f64) -> Candidate {
         Candidate {
-            fitness: Fitness::Fit,
+            availability: Availability::Available,
             expected: ms.map(Duration::from_millis),
             loss,
-            asked: None,
+            last_request: None,
         }
     }
 
-    fn places(candidates: &[Candidate], favourite: usize) -> Vec<usize> {
-        order(candidates, favourite, 1).places
+    fn indices(candidates: &[Candidate], favourite: usize) -> Vec<usize> {
+        rank(candidates, favourite, 1).indices
     }
 
     #[test]
     fn the_fastest_that_works_is_first() {
         let [slow, fast, lossy] = [fit(Some(200), 0.0), fit(Some(50), 0.0), fit(Some(20), 0.3)];
-        assert_eq!(places(&[slow, fast, lossy], 0), [1, 0, 2]);
+        assert_eq!(indices(&[slow, fast, lossy], 0), [1, 0, 2]);
         let unknown = fit(None, 0.0);
-        assert_eq!(places(&[unknown, unknown], 0), [0, 1], "as configured");
-        assert_eq!(places(&[unknown, slow], 0), [1, 0]);
-        assert_eq!(places(&[fit(None, 1.0), unknown], 0), [1, 0], "it failed");
+        assert_eq!(indices(&[unknown, unknown], 0), [0, 1], "as configured");
+        assert_eq!(indices(&[unknown, slow], 0), [1, 0]);
+        assert_eq!(indices(&[fit(None, 1.0), unknown], 0), [1, 0], "it failed");
         let hardly_faster = fit(Some(180), 0.0);
         assert_eq!(
-            places(&[slow, hardly_faster], 0),
+            indices(&[slow, hardly_faster], 0),
             [0, 1],
             "not for so little"
         );
     }
 
     #[test]
-    fn who_is_unfit_is_asked_last_but_asked() {
-        let with = |fitness| Candidate {
-            fitness,
+    fn an_unavailable_server_is_asked_last_but_asked() {
+        let with = |availability| Candidate {
+            availability,
             ..fit(Some(1), 0.0)
         };
         let all = [
-            with(Fitness::Open),
-            with(Fitness::Quarantined),
-            with(Fitness::Pausing),
-            with(Fitness::Wasteful),
+            with(Availability::BreakerOpen),
+            with(Availability::Quarantined),
+            with(Availability::Pausing),
+            with(Availability::IgnoresRanges),
             fit(Some(500), 0.5),
         ];
-        assert_eq!(places(&all, 0), [4, 3, 2, 1, 0]);
-        assert_eq!(places(&all[..3], 0), [2, 1, 0]);
+        assert_eq!(indices(&all, 0), [4, 3, 2, 1, 0]);
+        assert_eq!(indices(&all[..3], 0), [2, 1, 0]);
     }
 
     #[test]
-    fn now_and_then_another_is_looked_at_and_at_once_when_it_is_due() {
+    fn another_server_is_explored_sometimes_and_at_once_when_a_probe_is_due() {
         let mut all = [fit(Some(50), 0.0), fit(Some(90), 0.0), fit(Some(80), 0.0)];
-        all[2].asked = Some(Instant::now());
-        let looked = order(&all, 0, EXPLORE);
-        assert_eq!((looked.places[0], looked.explores), (1, true));
-        assert!(!order(&all, 0, EXPLORE + 1).explores);
-        all[2].fitness = Fitness::Due;
-        let looked = order(&all, 0, 1);
-        assert_eq!((looked.places[0], looked.explores), (2, true));
-        all[1].fitness = Fitness::Quarantined;
-        all[2].fitness = Fitness::Open;
-        assert!(!order(&all, 0, EXPLORE).explores, "a liar is not looked at");
+        all[2].last_request = Some(Instant::now());
+        let looked = rank(&all, 0, EXPLORE_INTERVAL);
+        assert_eq!((looked.indices[0], looked.explores), (1, true));
+        assert!(!rank(&all, 0, EXPLORE_INTERVAL + 1).explores);
+        all[2].availability = Availability::ProbeDue;
+        let looked = rank(&all, 0, 1);
+        assert_eq!((looked.indices[0], looked.explores), (2, true));
+        all[1].availability = Availability::Quarantined;
+        all[2].availability = Availability::BreakerOpen;
+        assert!(
+            !rank(&all, 0, EXPLORE_INTERVAL).explores,
+            "a liar is not looked at"
+        );
     }
 
     fn candidate() -> impl Strategy<Value = Candidate> {
-        let fitness = prop_oneof![
-            Just(Fitness::Fit),
-            Just(Fitness::Wasteful),
-            Just(Fitness::Due),
-            Just(Fitness::Pausing),
-            Just(Fitness::Quarantined),
-            Just(Fitness::Open),
+        let availability = prop_oneof![
+            Just(Availability::Available),
+            Just(Availability::IgnoresRanges),
+            Just(Availability::ProbeDue),
+            Just(Availability::Pausing),
+            Just(Availability::Quarantined),
+            Just(Availability::BreakerOpen),
         ];
         let expected = prop::option::of(1..10_000u64);
-        (fitness, expected, 0.0..1.0f64).prop_map(|(fitness, ms, loss)| Candidate {
-            fitness,
+        (availability, expected, 0.0..1.0f64).prop_map(|(availability, ms, loss)| Candidate {
+            availability,
             ..fit(ms, loss)
         })
     }
 
     proptest! {
         #[test]
-        fn everybody_is_in_it_once_and_the_fit_before_the_unfit(
+        fn every_server_is_ranked_once_and_available_ones_first(
             all in prop::collection::vec(candidate(), 0..6),
             favourite in 0..6usize,
             number in 0..100u64,
         ) {
-            let order = order(&all, favourite, number);
-            let mut places = order.places.clone();
-            let behind = &places[usize::from(order.explores)..];
-            prop_assert!(behind.is_sorted_by_key(|place| all[*place].fitness));
-            if order.explores {
-                prop_assert!(all[places[0]].fitness <= Fitness::Due);
+            let ranking = rank(&all, favourite, number);
+            let mut indices = ranking.indices.clone();
+            let behind = &indices[usize::from(ranking.explores)..];
+            prop_assert!(behind.is_sorted_by_key(|index| all[*index].availability));
+            if ranking.explores {
+                prop_assert!(all[indices[0]].availability <= Availability::ProbeDue);
             }
-            places.sort_unstable();
-            prop_assert_eq!(places, (0..all.len()).collect::<Vec<_>>());
+            indices.sort_unstable();
+            prop_assert_eq!(indices, (0..all.len()).collect::<Vec<_>>());
         }
     }
 }

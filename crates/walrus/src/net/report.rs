@@ -6,18 +6,25 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::failures::{Consequence, Done, Failure, FailureKind, Severity};
+use super::failures::{Consequence, Failure, FailureHandling, FailureKind, Severity};
 
 /// Number of steps that divide the period.
-pub const STEPS: usize = 24;
+pub const REPORT_STEPS: usize = 24;
 
 /// Filter of failures.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct FailureFilter {
     /// Earliest time, in seconds since 1970.
     pub since: u64,
     /// Text that the URL of the endpoint must contain.
     pub endpoint: Option<String>,
+}
+
+impl FailureFilter {
+    fn matches(&self, failure: &Failure) -> bool {
+        let endpoint = self.endpoint.as_ref();
+        failure.time >= self.since && endpoint.is_none_or(|part| failure.endpoint.contains(part))
+    }
 }
 
 /// Failures of a period, grouped by endpoint and kind; the most frequent first.
@@ -57,7 +64,8 @@ pub struct FailureGroup {
     /// Failures by operation.
     pub operations: BTreeMap<String, u64>,
     /// Failures by handling.
-    pub done: BTreeMap<Done, u64>,
+    #[serde(rename = "done")]
+    pub handlings: BTreeMap<FailureHandling, u64>,
     /// Failures by consequence for the endpoint.
     pub consequences: BTreeMap<Consequence, u64>,
     /// Message of the last one.
@@ -67,21 +75,17 @@ pub struct FailureGroup {
 }
 
 impl FailureReport {
-    /// Groups the failures that match `wanted`; `now` in seconds since 1970.
-    pub fn of(failures: &[Failure], wanted: &Wanted, now: u64) -> Self {
-        let named = |failure: &Failure| match &wanted.endpoint {
-            Some(part) => failure.endpoint.contains(part.as_str()),
-            None => true,
-        };
+    /// Groups the failures that match `filter`; `now` in seconds since 1970.
+    pub fn of(failures: &[Failure], filter: &FailureFilter, now: u64) -> Self {
         let chosen: Vec<&Failure> = (failures.iter())
-            .filter(|failure| failure.time >= wanted.since && named(failure))
+            .filter(|failure| filter.matches(failure))
             .collect();
         // Without a start, the period starts with its first failure.
-        let since = match wanted.since {
+        let since = match filter.since {
             0 => chosen.first().map_or(now, |first| first.time),
             since => since,
         };
-        let step_s = (now.saturating_sub(since) + 1).div_ceil(STEPS as u64);
+        let step_s = (now.saturating_sub(since) + 1).div_ceil(REPORT_STEPS as u64);
         let mut groups: BTreeMap<(&str, FailureKind), FailureGroup> = BTreeMap::new();
         for failure in &chosen {
             let key = (failure.endpoint.as_str(), failure.kind);
@@ -90,16 +94,15 @@ impl FailureReport {
             group.severity = group.severity.max(failure.severity);
             group.last = failure.time;
             group.message.clone_from(&failure.message);
-            *group
-                .operations
+            *(group.operations)
                 .entry(failure.operation.to_string())
                 .or_default() += 1;
-            *group.done.entry(failure.done).or_default() += 1;
+            *group.handlings.entry(failure.handling).or_default() += 1;
             if let Some(consequence) = failure.consequence {
                 *group.consequences.entry(consequence).or_default() += 1;
             }
             let step = (failure.time.saturating_sub(since) / step_s) as usize;
-            group.over_time[step.min(STEPS - 1)] += 1;
+            group.over_time[step.min(REPORT_STEPS - 1)] += 1;
         }
         let mut groups: Vec<_> = groups.into_values().collect();
         for group in &mut groups {
@@ -127,9 +130,9 @@ fn empty(failure: &Failure) -> FailureGroup {
         per_hour: 0.0,
         first: failure.time,
         last: failure.time,
-        over_time: vec![0; STEPS],
+        over_time: vec![0; REPORT_STEPS],
         operations: BTreeMap::new(),
-        done: BTreeMap::new(),
+        handlings: BTreeMap::new(),
         consequences: BTreeMap::new(),
         message: String::new(),
         advice: failure.kind.advice(),
@@ -140,22 +143,42 @@ fn empty(failure: &Failure) -> FailureGroup {
 mod tests {
     use super::*;
 
-    fn at(time: u64, endpoint: &str, kind: FailureKind, done: Done) -> Failure {
+    fn at(time: u64, endpoint: &str, kind: FailureKind, handling: FailureHandling) -> Failure {
         Failure {
             time,
-            ..Failure::now(endpoint, "read", kind, 1, done, &format!("at {time}"))
+            ..Failure::now(endpoint, "read", kind, 1, handling, &format!("at {time}"))
         }
     }
 
     #[test]
-    fn failures_are_grouped_and_what_is_worst_comes_first() {
+    fn failures_are_grouped_and_the_worst_come_first() {
         let all = [
-            at(1000, "http://a/", FailureKind::Timeout, Done::Retried),
-            at(2000, "http://a/", FailureKind::Timeout, Done::FailedOver),
-            at(2001, "http://b/", FailureKind::Corrupt, Done::FailedOver),
-            at(4599, "http://a/", FailureKind::Timeout, Done::Retried),
+            at(
+                1000,
+                "http://a/",
+                FailureKind::Timeout,
+                FailureHandling::Retried,
+            ),
+            at(
+                2000,
+                "http://a/",
+                FailureKind::Timeout,
+                FailureHandling::FailedOver,
+            ),
+            at(
+                2001,
+                "http://b/",
+                FailureKind::Corrupt,
+                FailureHandling::FailedOver,
+            ),
+            at(
+                4599,
+                "http://a/",
+                FailureKind::Timeout,
+                FailureHandling::Retried,
+            ),
         ];
-        let report = FailureReport::of(&all, &Wanted::default(), 4600);
+        let report = FailureReport::of(&all, &FailureFilter::default(), 4600);
         assert_eq!((report.since, report.total), (1000, 4));
         let [lies, late] = &report.groups[..] else {
             panic!("{report:?}");
@@ -165,17 +188,20 @@ mod tests {
             (FailureKind::Corrupt, Severity::Error)
         );
         assert_eq!((late.count, late.per_hour), (3, 3.0));
-        assert_eq!(late.done[&Done::Retried], 2);
+        assert_eq!(late.handlings[&FailureHandling::Retried], 2);
         assert_eq!(late.message, "at 4599");
         assert_eq!(late.over_time.iter().sum::<u64>(), 3);
-        assert_eq!((late.over_time[0], late.over_time[STEPS - 1]), (1, 1));
-        let wanted = Wanted {
+        assert_eq!(
+            (late.over_time[0], late.over_time[REPORT_STEPS - 1]),
+            (1, 1)
+        );
+        let filter = FailureFilter {
             since: 2000,
             endpoint: Some("a/".into()),
         };
-        let part = FailureReport::of(&all, &wanted, 4600);
+        let part = FailureReport::of(&all, &filter, 4600);
         assert_eq!((part.total, part.groups.len()), (2, 1));
-        let none = FailureReport::of(&[], &Wanted::default(), 4600);
+        let none = FailureReport::of(&[], &FailureFilter::default(), 4600);
         assert_eq!((none.total, none.groups.len()), (0, 0));
     }
 }

@@ -1,10 +1,10 @@
 //! Retries of operations.
 
-use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::failures::FailureHandling;
 use crate::network::NetPolicy;
 
 /// Retry policy of an operation.
@@ -13,7 +13,7 @@ use crate::network::NetPolicy;
 /// the server may set the pause (`Retry-After`), no attempt may pass the operation's
 /// deadline, and the failure log must record what follows each attempt. The crates leave
 /// all of this to the caller; the rest is one multiplication.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Retry {
     /// Most retries after the first attempt.
     pub retries: u32,
@@ -23,17 +23,6 @@ pub struct Retry {
     pub longest_pause: Duration,
     /// Time limit of the whole operation, including pauses.
     pub deadline: Duration,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Retry {
-            retries: 5,
-            first_pause: Duration::from_secs(1),
-            longest_pause: Duration::from_secs(30),
-            deadline: Duration::from_secs(30),
-        }
-    }
 }
 
 impl Retry {
@@ -57,49 +46,70 @@ pub enum Verdict<E> {
     MayHeal(E, Option<Duration>),
 }
 
-/// Action after a failed attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Another attempt.
-    Again,
-    /// None: the operation failed.
-    GiveUp,
+/// Receives the events of [`Attempts`].
+pub trait RetryObserver<E> {
+    /// An attempt starts; `number` counts from 1.
+    fn starts(&self, number: u32);
+
+    /// The last attempt failed, and is retried, or the operation gives up.
+    fn failed(&self, handling: FailureHandling);
+
+    /// Returns the error for an attempt still in progress at the deadline.
+    fn timed_out(&self, deadline: Duration) -> E;
 }
 
-/// Runs `attempt` until it succeeds, fails permanently, or runs out of time or retries.
-/// Calls `follows` after each failed attempt.
-///
-/// # Errors
-/// The error of the last attempt; `timed_out` creates the error for an attempt still in
-/// progress at the deadline.
-pub async fn attempts_told<T, E, F: Future<Output = Result<T, Verdict<E>>>>(
-    retry: &Retry,
-    timed_out: impl Fn(Duration) -> E,
-    follows: impl Fn(Next),
-    mut attempt: impl FnMut(u32) -> F,
-) -> Result<T, E> {
-    let end = Instant::now() + retry.deadline;
-    let mut pause = retry.first_pause;
-    for number in 0.. {
-        let (error, asked) = match tokio::time::timeout_at(end, attempt(number)).await {
-            Ok(Ok(done)) => return Ok(done),
-            Ok(Err(Verdict::Final(error))) => {
-                follows(Next::GiveUp);
-                return Err(error);
-            }
-            Ok(Err(Verdict::MayHeal(error, asked))) => (error, asked),
-            Err(_) => return Err(timed_out(retry.deadline)),
-        };
-        let wait = asked.unwrap_or_else(|| jittered(pause));
-        if number >= retry.retries || Instant::now() + wait >= end {
-            follows(Next::GiveUp);
-            return Err(error);
+/// The attempts of one operation.
+pub struct Attempts<'a, O> {
+    policy: Retry,
+    observer: &'a O,
+    end: Instant,
+    started: u32,
+    pause: Duration,
+}
+
+impl<'a, O> Attempts<'a, O> {
+    /// Starts an operation now.
+    pub fn new(policy: Retry, observer: &'a O) -> Self {
+        Attempts {
+            policy,
+            observer,
+            end: Instant::now() + policy.deadline,
+            started: 0,
+            pause: policy.first_pause,
         }
-        follows(Next::Again);
-        tokio::time::sleep(wait).await;
-        pause = (pause * 2).min(retry.longest_pause);
     }
-    Err(timed_out(retry.deadline))
+
+    /// Runs one attempt. Returns the result of the operation, or `None` after a pause if
+    /// another attempt is to follow: not after a success, a permanent failure, the
+    /// deadline or the last retry.
+    pub async fn run<T, E>(
+        &mut self,
+        attempt: impl Future<Output = Result<T, Verdict<E>>>,
+    ) -> Option<Result<T, E>>
+    where
+        O: RetryObserver<E>,
+    {
+        self.started += 1;
+        self.observer.starts(self.started);
+        let (error, requested) = match tokio::time::timeout_at(self.end, attempt).await {
+            Ok(Ok(done)) => return Some(Ok(done)),
+            Ok(Err(Verdict::MayHeal(error, requested))) => (error, requested),
+            Ok(Err(Verdict::Final(error))) => {
+                self.observer.failed(FailureHandling::GaveUp);
+                return Some(Err(error));
+            }
+            Err(_) => return Some(Err(self.observer.timed_out(self.policy.deadline))),
+        };
+        let pause = requested.unwrap_or_else(|| jittered(self.pause));
+        if self.started > self.policy.retries || Instant::now() + pause >= self.end {
+            self.observer.failed(FailureHandling::GaveUp);
+            return Some(Err(error));
+        }
+        self.observer.failed(FailureHandling::Retried);
+        tokio::time::sleep(pause).await;
+        self.pause = (self.pause * 2).min(self.policy.longest_pause);
+        None
+    }
 }
 
 /// Varies a pause by ±10 %, so that clients that failed together do not retry together.
@@ -112,27 +122,44 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    fn policy() -> Retry {
+        Retry::of(&NetPolicy::default(), DEADLINE)
+    }
+
+    /// Records the number of the last attempt.
+    #[derive(Default)]
+    struct LastAttempt(Cell<u32>);
+
+    impl RetryObserver<String> for LastAttempt {
+        fn starts(&self, number: u32) {
+            self.0.set(number);
+        }
+
+        fn failed(&self, _: FailureHandling) {}
+
+        fn timed_out(&self, _: Duration) -> String {
+            "timed out".into()
+        }
+    }
+
+    /// Runs attempts, numbered from 0, with these results.
     async fn run(
         verdict: impl Fn(u32) -> Result<u32, Verdict<String>>,
     ) -> (Result<u32, String>, u32, Duration) {
-        let tried = Cell::new(0);
-        let started = Instant::now();
-        let done = attempts_told(
-            &Retry::default(),
-            |_| "timed out".into(),
-            |_| {},
-            |number| {
-                tried.set(number + 1);
-                let verdict = verdict(number);
-                async move { verdict }
-            },
-        )
-        .await;
-        (done, tried.get(), started.elapsed())
+        let (last, started) = (LastAttempt::default(), Instant::now());
+        let mut attempts = Attempts::new(policy(), &last);
+        loop {
+            let attempt = async { verdict(last.0.get() - 1) };
+            if let Some(done) = attempts.run(attempt).await {
+                return (done, last.0.get(), started.elapsed());
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_may_heal_is_retried_with_doubling_pauses() {
+    async fn a_transient_failure_is_retried_with_doubling_pauses() {
         let heals_at_third = |n| {
             if n < 3 {
                 Err(Verdict::MayHeal("no".into(), None))
@@ -149,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_final_is_not_retried() {
+    async fn a_permanent_failure_is_not_retried() {
         let (done, tried, _) = run(|_| Err(Verdict::Final("gone".into()))).await;
         assert_eq!((done, tried), (Err("gone".into()), 1));
     }
@@ -158,7 +185,7 @@ mod tests {
     async fn no_retry_passes_the_deadline() {
         let (done, _, took) = run(|_| Err(Verdict::MayHeal("down".into(), None))).await;
         assert_eq!(done, Err("down".into()));
-        assert!(took <= Retry::default().deadline);
+        assert!(took <= DEADLINE);
     }
 
     #[tokio::test(start_paused = true)]
@@ -176,14 +203,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_attempt_that_hangs_ends_at_the_deadline() {
         let started = Instant::now();
-        let done: Result<(), &str> = attempts_told(
-            &Retry::default(),
-            |_| "timed out",
-            |_| {},
-            |_| std::future::pending::<Result<(), Verdict<&str>>>(),
-        )
-        .await;
-        assert_eq!(done, Err("timed out"));
-        assert_eq!(started.elapsed(), Retry::default().deadline);
+        let last = LastAttempt::default();
+        let done = Attempts::new(policy(), &last)
+            .run(std::future::pending())
+            .await;
+        assert_eq!(done, Some(Err::<(), _>("timed out".into())));
+        assert_eq!(started.elapsed(), DEADLINE);
     }
 }

@@ -1,13 +1,13 @@
 //! Network profiles: the endpoints to read from and write to.
 
-mod auth;
-mod policy;
+mod auth_method;
+mod net_policy;
 
-pub use auth::{
+pub use auth_method::{
     AuthMethod, DEFAULT_API_KEY_HEADER, DEFAULT_REFRESH_BEFORE_S, DEFAULT_UPLOAD_TOKEN_S,
     JwtProfile, OauthProfile,
 };
-pub use policy::NetPolicy;
+pub use net_policy::NetPolicy;
 
 use std::path::PathBuf;
 

@@ -27,7 +27,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::wire::{Wire, failed};
+use super::issuer_client::{IssuerClient, failed};
 use super::{Issuer, client, grant};
 use crate::auth::{AuthError, Grant, Secret};
 use crate::net::http;
@@ -37,26 +37,23 @@ const CALLBACK: &str = "/callback";
 
 /// A sign-in that waits for the browser's redirect.
 pub struct CodeFlow {
-    issuer: Issuer,
+    exchange: CodeExchange,
     url: Url,
+    listener: TcpListener,
+    state: Secret,
+}
+
+/// Data to exchange a code for tokens.
+struct CodeExchange {
+    issuer: Issuer,
     verifier: PkceCodeVerifier,
     redirect: RedirectUrl,
-    listener: TcpListener,
-    expected: Expected,
 }
 
 /// A redirect with a code.
-pub struct Arrived {
-    issuer: Issuer,
-    verifier: PkceCodeVerifier,
-    redirect: RedirectUrl,
+pub struct AuthorizationResponse {
+    exchange: CodeExchange,
     code: Secret,
-}
-
-/// Values expected in the redirect.
-struct Expected {
-    state: Secret,
-    issuer: String,
 }
 
 impl CodeFlow {
@@ -66,16 +63,14 @@ impl CodeFlow {
     /// If the issuer has no authorization endpoint, or this machine has no free port.
     pub async fn begin(issuer: Issuer) -> Result<Self, AuthError> {
         let failed = |source| AuthError::Io {
-            what: "listening on a port for the browser to come back to",
+            what: "cannot listen on a port for the redirect of the browser",
             source,
         };
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
         let redirect = format!("http://127.0.0.1:{port}{CALLBACK}");
-        let redirect = RedirectUrl::new(redirect).map_err(|_| AuthError::Issuer {
-            url: issuer.name().into(),
-            why: "no address to come back to".into(),
-        })?;
+        let redirect = RedirectUrl::new(redirect)
+            .map_err(|_| AuthError::issuer(issuer.name(), "the redirect URL is invalid"))?;
         let client = client(issuer.client_id())
             .set_auth_uri(AuthUrl::from_url(issuer.authorization_endpoint()?))
             .set_redirect_uri(redirect.clone());
@@ -86,17 +81,15 @@ impl CodeFlow {
             .add_scopes(issuer.scopes())
             .set_pkce_challenge(challenge)
             .url();
-        let name = issuer.name().to_owned();
         Ok(CodeFlow {
-            issuer,
-            url,
-            verifier,
-            redirect,
-            listener,
-            expected: Expected {
-                state,
-                issuer: name,
+            exchange: CodeExchange {
+                issuer,
+                verifier,
+                redirect,
             },
+            url,
+            listener,
+            state,
         })
     }
 
@@ -109,69 +102,70 @@ impl CodeFlow {
     ///
     /// # Errors
     /// [`AuthError::Denied`] if the issuer sends an error instead of a code,
-    /// [`AuthError::Patience`] if there is no redirect in time.
-    pub async fn wait(self, patience: Duration) -> Result<Arrived, AuthError> {
-        let (tell, mut told) = mpsc::channel(1);
-        let CodeFlow {
-            issuer,
-            verifier,
-            redirect,
-            listener,
-            expected,
-            ..
-        } = self;
+    /// [`AuthError::TimedOut`] if there is no redirect in time.
+    pub async fn wait(self, time_limit: Duration) -> Result<AuthorizationResponse, AuthError> {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let issuer = self.exchange.issuer.name().to_owned();
+        let waiting = Waiting {
+            state: self.state,
+            issuer: issuer.clone(),
+            sender,
+        };
         let routes = Router::new()
-            .route(CALLBACK, get(back))
-            .with_state(Arc::new(Waiting { expected, tell }));
-        let serving = tokio::spawn(async move { axum::serve(listener, routes).await });
-        let came = tokio::time::timeout(patience, told.recv()).await;
+            .route(CALLBACK, get(receive_redirect))
+            .with_state(Arc::new(waiting));
+        let serving = axum::serve(self.listener, routes).into_future();
+        let serving = tokio::spawn(serving);
+        let received = tokio::time::timeout(time_limit, receiver.recv()).await;
         // The browser must receive the answer before the port closes.
         tokio::time::sleep(Duration::from_millis(100)).await;
         serving.abort();
-        match came {
-            Ok(Some(Ok(code))) => Ok(Arrived {
-                issuer,
-                verifier,
-                redirect,
+        match received {
+            Ok(Some(Ok(code))) => Ok(AuthorizationResponse {
+                exchange: self.exchange,
                 code,
             }),
-            Ok(Some(Err(why))) => Err(AuthError::Denied {
-                url: issuer.name().into(),
-                why,
-            }),
-            Ok(None) | Err(_) => Err(AuthError::Patience(patience.as_secs())),
+            Ok(Some(Err(why))) => Err(AuthError::denied(issuer, why)),
+            Ok(None) | Err(_) => Err(AuthError::TimedOut(time_limit.as_secs())),
         }
     }
 }
 
-impl Arrived {
+impl AuthorizationResponse {
     /// Exchanges the code for tokens.
     ///
     /// # Errors
     /// If the exchange fails.
     pub async fn exchange(self) -> Result<Grant, AuthError> {
-        let url = self.issuer.token_endpoint()?;
-        let wire = Wire::to(&url)?;
-        let answer = client(self.issuer.client_id())
+        let CodeExchange {
+            issuer,
+            verifier,
+            redirect,
+        } = self.exchange;
+        let url = issuer.token_endpoint()?;
+        let http = IssuerClient::to(&url)?;
+        let answer = client(issuer.client_id())
             .set_token_uri(TokenUrl::from_url(url.clone()))
-            .set_redirect_uri(self.redirect)
+            .set_redirect_uri(redirect)
             .exchange_code(AuthorizationCode::new(self.code.expose().into()))
-            .set_pkce_verifier(self.verifier)
-            .request_async(&wire)
+            .set_pkce_verifier(verifier)
+            .request_async(&http)
             .await
             .map_err(|error| failed(&url, error))?;
-        grant(&self.issuer, &answer).await
+        grant(&issuer, &answer).await
     }
 }
 
+/// Values expected in the redirect, and the receiver of its code.
 struct Waiting {
-    expected: Expected,
-    tell: mpsc::Sender<Result<Secret, String>>,
+    state: Secret,
+    issuer: String,
+    sender: mpsc::Sender<Result<Secret, String>>,
 }
 
 /// Parameters of an issuer's redirect.
 #[derive(Deserialize)]
-struct Back {
+struct RedirectQuery {
     state: Option<String>,
     code: Option<String>,
     error: Option<String>,
@@ -179,31 +173,33 @@ struct Back {
     iss: Option<String>,
 }
 
-async fn back(State(waiting): State<Arc<Waiting>>, Query(back): Query<Back>) -> Response {
-    let expected = &waiting.expected;
-    let ours = back.state.is_some_and(|state| expected.state.is(&state));
+async fn receive_redirect(
+    State(waiting): State<Arc<Waiting>>,
+    Query(query): Query<RedirectQuery>,
+) -> Response {
+    let ours = query.state.is_some_and(|state| waiting.state.is(&state));
     // If the issuer identifies itself, it must be the one we asked (RFC 9207).
-    let another = back
+    let another = query
         .iss
-        .is_some_and(|iss| iss.trim_end_matches('/') != expected.issuer.trim_end_matches('/'));
+        .is_some_and(|iss| iss.trim_end_matches('/') != waiting.issuer.trim_end_matches('/'));
     if !ours || another {
         let text = "This answer does not belong to a sign-in that walgit-fs has begun.";
         return page(StatusCode::BAD_REQUEST, text);
     }
-    let (found, text) = match (back.code, back.error) {
+    let (found, text) = match (query.code, query.error) {
         (Some(code), None) => (
             Ok(Secret::new(code)),
             "walgit-fs has got your sign-in. You can close this page.",
         ),
         (_, error) => {
-            let why = back.error_description.or(error);
+            let why = query.error_description.or(error);
             let why = why.unwrap_or_else(|| "it sent no code".into());
             let text = "You are not signed in; walgit-fs says why. You can close this page.";
             (Err(http::words(&why)), text)
         }
     };
     // A second answer is ignored.
-    let _ = waiting.tell.try_send(found);
+    let _ = waiting.sender.try_send(found);
     page(StatusCode::OK, text)
 }
 

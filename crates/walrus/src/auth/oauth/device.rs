@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use oauth2::{DeviceAuthorizationUrl, StandardDeviceAuthorizationResponse, TokenUrl};
 
-use super::wire::{Wire, endpoint, failed};
+use super::issuer_client::{IssuerClient, endpoint, failed};
 use super::{Issuer, client, grant};
 use crate::auth::{AuthError, Grant};
 
 /// Upper limit of the wait for the user, whatever the issuer says.
-const MOST_PATIENCE: Duration = Duration::from_secs(30 * 60);
+const MAX_SIGN_IN_TIME: Duration = Duration::from_secs(30 * 60);
 /// Shortest and longest polling interval, whatever the issuer says.
-const INTERVALS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+const POLL_INTERVALS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
 /// A sign-in that waits for the user to type a code on another device.
 pub struct DeviceFlow {
@@ -30,7 +30,7 @@ pub struct Verification {
     /// URL with the code already filled in.
     pub complete_url: Option<String>,
     /// Time limit.
-    pub patience: Duration,
+    pub time_limit: Duration,
 }
 
 impl DeviceFlow {
@@ -40,12 +40,12 @@ impl DeviceFlow {
     /// If the issuer does not support it, or refuses.
     pub async fn begin(issuer: Issuer) -> Result<Self, AuthError> {
         let url = issuer.device_authorization_endpoint()?;
-        let wire = Wire::to(&url)?;
+        let http = IssuerClient::to(&url)?;
         let details = client(issuer.client_id())
             .set_device_authorization_url(DeviceAuthorizationUrl::from_url(url.clone()))
             .exchange_device_code()
             .add_scopes(issuer.scopes())
-            .request_async(&wire)
+            .request_async(&http)
             .await
             .map_err(|error| failed(&url, error))?;
         // The user visits this URL.
@@ -53,14 +53,10 @@ impl DeviceFlow {
         if let Some(complete) = details.verification_uri_complete() {
             endpoint(complete.secret())?;
         }
-        if details.interval() > MOST_PATIENCE {
-            return Err(AuthError::Issuer {
-                url: url.to_string(),
-                why: format!(
-                    "it is to be asked every {} s, which is too seldom to sign in",
-                    details.interval().as_secs()
-                ),
-            });
+        if details.interval() > MAX_SIGN_IN_TIME {
+            let seconds = details.interval().as_secs();
+            let why = format!("its polling interval of {seconds} s is too long to sign in");
+            return Err(AuthError::issuer(&url, why));
         }
         Ok(DeviceFlow { issuer, details })
     }
@@ -72,7 +68,7 @@ impl DeviceFlow {
             url: self.details.verification_uri().to_string(),
             code: self.details.user_code().secret().clone(),
             complete_url: complete.map(|url| url.secret().clone()),
-            patience: self.details.expires_in().min(MOST_PATIENCE),
+            time_limit: self.details.expires_in().min(MAX_SIGN_IN_TIME),
         }
     }
 
@@ -83,28 +79,25 @@ impl DeviceFlow {
     /// time.
     pub async fn wait(self) -> Result<Grant, AuthError> {
         let url = self.issuer.token_endpoint()?;
-        let wire = Wire::to(&url)?;
-        let patience = self.verification().patience;
-        let [least, most] = INTERVALS;
-        let sleep = |interval: Duration| tokio::time::sleep(interval.clamp(least, most));
+        let http = IssuerClient::to(&url)?;
+        let time_limit = self.verification().time_limit;
+        let [min, max] = POLL_INTERVALS;
+        let sleep = |interval: Duration| tokio::time::sleep(interval.clamp(min, max));
         let client = client(self.issuer.client_id())
             .set_token_uri(TokenUrl::from_url(url.clone()))
             .set_device_authorization_url(DeviceAuthorizationUrl::from_url(
                 self.issuer.device_authorization_endpoint()?,
             ));
-        let asking = client
+        let polling = client
             .exchange_device_access_token(&self.details)
-            .request_async(&wire, sleep, Some(patience));
+            .request_async(&http, sleep, Some(time_limit));
         // The last pause also ends with the user's time limit.
-        let answer = match tokio::time::timeout(patience + least, asking).await {
+        let answer = match tokio::time::timeout(time_limit + min, polling).await {
             Ok(answer) => answer.map_err(|error| failed(&url, error))?,
             Err(_) => {
-                return Err(match wire.last_failure() {
-                    Some(why) => AuthError::Unreachable {
-                        url: url.to_string(),
-                        why,
-                    },
-                    None => AuthError::Patience(patience.as_secs()),
+                return Err(match http.last_failure() {
+                    Some(why) => AuthError::unreachable(&url, why),
+                    None => AuthError::TimedOut(time_limit.as_secs()),
                 });
             }
         };

@@ -3,7 +3,7 @@
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::wire::{Wire, endpoint};
+use super::issuer_client::{IssuerClient, endpoint};
 use crate::auth::{AuthError, Secret};
 use crate::net::http;
 use crate::network::OauthProfile;
@@ -47,30 +47,34 @@ impl Issuer {
         let document = match profile.token_endpoint {
             Some(_) => Document::default(),
             None => {
-                let wire = Wire::to(&url)?;
+                let issuer_client = IssuerClient::to(&url)?;
                 let mut found = None;
-                for place in places(&url) {
+                for document_url in document_urls(&url) {
                     if found.is_none() {
-                        found = wire.get::<Document>(&place, None).await?;
+                        found = issuer_client.get::<Document>(&document_url, None).await?;
                     }
                 }
                 found.ok_or_else(|| {
-                    bad(
-                        &url,
-                        "it offers no discovery document; name its endpoints in the profile",
-                    )
+                    let why = "it offers no discovery document; name its endpoints in the profile";
+                    AuthError::issuer(&url, why)
                 })?
             }
         };
         // Otherwise a foreign document could divert our tokens.
         let named = document.issuer.trim_end_matches('/');
         if profile.token_endpoint.is_none() && named != profile.issuer.trim_end_matches('/') {
-            return Err(bad(&url, "its discovery document names another issuer"));
+            return Err(AuthError::issuer(
+                &url,
+                "its discovery document names another issuer",
+            ));
         }
         if let Some(methods) = &document.code_challenge_methods_supported
             && !methods.iter().any(|method| method == "S256")
         {
-            return Err(bad(&url, "it does not know PKCE with S256"));
+            return Err(AuthError::issuer(
+                &url,
+                "it does not support PKCE with S256",
+            ));
         }
         Ok(Issuer {
             profile: profile.clone(),
@@ -101,59 +105,63 @@ impl Issuer {
     }
 
     pub(super) fn authorization_endpoint(&self) -> Result<Url, AuthError> {
-        let said = [
-            &self.profile.authorization_endpoint,
-            &self.document.authorization_endpoint,
+        let (profile, document) = (&self.profile, &self.document);
+        let urls = [
+            &profile.authorization_endpoint,
+            &document.authorization_endpoint,
         ];
-        self.needed(said, "where to sign in")
+        self.required("authorization_endpoint", urls)
     }
 
     pub(super) fn token_endpoint(&self) -> Result<Url, AuthError> {
-        let said = [&self.profile.token_endpoint, &self.document.token_endpoint];
-        self.needed(said, "where tokens come from")
+        let urls = [&self.profile.token_endpoint, &self.document.token_endpoint];
+        self.required("token_endpoint", urls)
     }
 
     pub(super) fn device_authorization_endpoint(&self) -> Result<Url, AuthError> {
-        let said = [
+        let urls = [
             &self.profile.device_authorization_endpoint,
             &self.document.device_authorization_endpoint,
         ];
-        self.needed(said, "where to sign in without a browser")
+        self.required("device_authorization_endpoint", urls)
     }
 
     pub(super) fn revocation_endpoint(&self) -> Result<Option<Url>, AuthError> {
-        let said = [
-            &self.profile.revocation_endpoint,
-            &self.document.revocation_endpoint,
-        ];
-        let first = said.into_iter().flatten().next();
-        first.map(|url| endpoint(url)).transpose()
+        let profile = self.profile.revocation_endpoint.as_deref();
+        let url = profile.or(self.document.revocation_endpoint.as_deref());
+        url.map(endpoint).transpose()
     }
 
-    fn needed(&self, said: [&Option<String>; 2], what: &str) -> Result<Url, AuthError> {
-        match said.into_iter().flatten().next() {
+    /// Returns the first URL that is there.
+    fn required(&self, name: &str, urls: [&Option<String>; 2]) -> Result<Url, AuthError> {
+        match urls.into_iter().flatten().next() {
             Some(url) => endpoint(url),
-            None => Err(AuthError::Issuer {
-                url: self.profile.issuer.clone(),
-                why: format!("it does not tell {what}"),
-            }),
+            None => Err(AuthError::issuer(
+                &self.profile.issuer,
+                format!("it names no {name}"),
+            )),
         }
     }
 
     /// Returns the display name of the signed-in user, if the issuer provides it;
     /// failures are ignored.
-    pub(super) async fn who(&self, token: &Secret) -> Option<String> {
+    pub(super) async fn user(&self, token: &Secret) -> Option<String> {
         let url = endpoint(self.document.userinfo_endpoint.as_ref()?).ok()?;
-        let wire = Wire::to(&url).ok()?;
-        let asked = wire.get::<UserInfo>(&url, Some(token.expose())).await;
-        let said = asked.ok()??;
-        let name = said.preferred_username.or(said.email).or(said.sub)?;
+        let issuer_client = IssuerClient::to(&url).ok()?;
+        let asked = issuer_client
+            .get::<UserInfo>(&url, Some(token.expose()))
+            .await;
+        let user_info = asked.ok()??;
+        let name = user_info
+            .preferred_username
+            .or(user_info.email)
+            .or(user_info.sub)?;
         Some(http::words(&name))
     }
 }
 
 /// URLs of the discovery document: of OAuth, and of OpenID Connect.
-fn places(issuer: &Url) -> [Url; 2] {
+fn document_urls(issuer: &Url) -> [Url; 2] {
     let path = issuer.path().trim_end_matches('/').to_owned();
     let at = |path: String| {
         let mut url = issuer.clone();
@@ -167,22 +175,15 @@ fn places(issuer: &Url) -> [Url; 2] {
     ]
 }
 
-fn bad(url: &Url, why: &str) -> AuthError {
-    AuthError::Issuer {
-        url: url.to_string(),
-        why: why.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_document_is_looked_for_where_the_standards_say() {
-        let places = places(&Url::parse("https://id.example/tenant/").unwrap());
+    fn discovery_uses_the_urls_of_the_standards() {
+        let document_urls = document_urls(&Url::parse("https://id.example/tenant/").unwrap());
         assert_eq!(
-            places.map(|url| url.to_string()),
+            document_urls.map(|url| url.to_string()),
             [
                 "https://id.example/.well-known/oauth-authorization-server/tenant",
                 "https://id.example/tenant/.well-known/openid-configuration",

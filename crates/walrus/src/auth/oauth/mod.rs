@@ -6,16 +6,16 @@
 //! which [`super::Session`] renews.
 //!
 //! The crate `oauth2` implements the exchanges (requests, answers and errors). They use
-//! our own HTTP client (`wire`), which follows no redirects, limits the size of
+//! our own HTTP client (`issuer_client`), which follows no redirects, limits the size of
 //! answers, and permits plain HTTP only to this machine. Discovery, which the crate
 //! lacks, is in `issuer`.
 
 mod code;
 mod device;
 mod issuer;
-mod wire;
+mod issuer_client;
 
-pub use code::{Arrived, CodeFlow};
+pub use code::{AuthorizationResponse, CodeFlow};
 pub use device::{DeviceFlow, Verification};
 pub use issuer::Issuer;
 
@@ -24,9 +24,9 @@ use oauth2::{ClientId, RefreshToken, TokenResponse as _, TokenUrl};
 use reqwest::Url;
 
 use super::{AuthError, Grant, Secret};
-use wire::{Wire, endpoint, failed};
+use issuer_client::{IssuerClient, endpoint, failed};
 
-/// Longest token, in bytes: what servers accept in a header.
+/// Longest token, in bytes: what servers verify in a header.
 const MAX_TOKEN: usize = 16 << 10;
 
 type Client = oauth2::basic::BasicClient;
@@ -46,15 +46,15 @@ pub async fn renew(network: &str, grant: &Grant) -> Result<Grant, AuthError> {
         why,
     };
     let Some(refresh) = &grant.refresh else {
-        return Err(over("the issuer gave nothing to renew it with".into()));
+        return Err(over("the issuer gave no refresh token".into()));
     };
     let url = endpoint(&grant.token_endpoint)?;
-    let wire = Wire::to(&url)?;
+    let http = IssuerClient::to(&url)?;
     let client = client(&grant.client_id).set_token_uri(TokenUrl::from_url(url.clone()));
     let refresh = RefreshToken::new(refresh.expose().into());
     let answer = client
         .exchange_refresh_token(&refresh)
-        .request_async(&wire)
+        .request_async(&http)
         .await
         .map_err(|error| match failed(&url, error) {
             AuthError::Denied { why, .. } => over(why),
@@ -62,7 +62,7 @@ pub async fn renew(network: &str, grant: &Grant) -> Result<Grant, AuthError> {
         })?;
     check_tokens(&url, &answer)?;
     let mut renewed = grant.clone();
-    renewed.take(&answer);
+    renewed.update(&answer);
     Ok(renewed)
 }
 
@@ -75,7 +75,7 @@ pub async fn revoke(grant: &Grant) -> Result<bool, AuthError> {
         return Ok(false);
     };
     let url = endpoint(url)?;
-    let wire = Wire::to(&url)?;
+    let http = IssuerClient::to(&url)?;
     let refresh = grant.refresh.as_ref().map(|token| ("refresh_token", token));
     for (hint, token) in refresh.into_iter().chain([("access_token", &grant.access)]) {
         let form = [
@@ -85,7 +85,7 @@ pub async fn revoke(grant: &Grant) -> Result<bool, AuthError> {
         ];
         // Not with the crate, which does not revoke without TLS at an issuer on this
         // machine.
-        wire.post(&url, &form).await?;
+        http.post(&url, &form).await?;
     }
     Ok(true)
 }
@@ -93,10 +93,7 @@ pub async fn revoke(grant: &Grant) -> Result<bool, AuthError> {
 /// Rejects tokens that could not be sent, because the publisher could not report the
 /// reason.
 fn check_tokens(url: &Url, answer: &BasicTokenResponse) -> Result<(), AuthError> {
-    let bad = |why: &str| AuthError::Issuer {
-        url: url.to_string(),
-        why: why.into(),
-    };
+    let bad = |why: &str| AuthError::issuer(url, why);
     if *answer.token_type() != BasicTokenType::Bearer {
         return Err(bad("its tokens are not bearer tokens"));
     }
@@ -107,9 +104,7 @@ fn check_tokens(url: &Url, answer: &BasicTokenResponse) -> Result<(), AuthError>
     for token in tokens.into_iter().flatten() {
         // RFC 6749, appendix A: visible ASCII.
         if token.is_empty() || !token.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-            return Err(bad(
-                "a token is empty or has characters that no token may have",
-            ));
+            return Err(bad("a token is empty or has invalid characters"));
         }
         if token.len() > MAX_TOKEN {
             return Err(bad("a token is too long to be sent"));
@@ -124,7 +119,7 @@ async fn grant(issuer: &Issuer, answer: &BasicTokenResponse) -> Result<Grant, Au
     let mut grant = Grant {
         issuer: issuer.name().into(),
         client_id: issuer.client_id().into(),
-        who: None,
+        user: None,
         token_endpoint: issuer.token_endpoint()?.to_string(),
         revocation_endpoint: issuer.revocation_endpoint()?.map(|url| url.to_string()),
         expires: None,
@@ -132,7 +127,7 @@ async fn grant(issuer: &Issuer, answer: &BasicTokenResponse) -> Result<Grant, Au
         access: Secret::new(String::new()),
         refresh: None,
     };
-    grant.take(answer);
-    grant.who = issuer.who(&grant.access).await;
+    grant.update(answer);
+    grant.user = issuer.user(&grant.access).await;
     Ok(grant)
 }

@@ -4,7 +4,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 
 /// Disables core dumps of this process, and access to its memory by other processes of
 /// the user (root retains access). Failures are ignored.
-pub fn harden() {
+pub fn harden_process() {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // For systems that dump nevertheless. Child processes inherit the limit, but not the
     // setting above.

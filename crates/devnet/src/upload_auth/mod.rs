@@ -5,7 +5,7 @@
 //! token of the issuer that this server contains ([`super::issuer`]). Reads need no
 //! authentication.
 
-mod tokens;
+mod upload_tokens;
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ use axum::response::{IntoResponse as _, Response};
 use super::errors::ApiError;
 use super::issuer::Issuer;
 use super::{Shared, storing};
-use tokens::Tokens;
+use upload_tokens::Tokens;
 use walrus_client::auth::{Secret, SigningKey};
 
 /// Authentication required for uploads.
 #[derive(Clone, Debug, Default)]
-pub enum Require {
+pub enum RequiredAuth {
     /// None.
     #[default]
     Nothing,
@@ -58,12 +58,15 @@ pub(super) enum Demand {
 
 impl Demand {
     /// Creates the state for a server at `url`.
-    pub(super) fn new(require: Require, url: &str) -> Result<Self, walrus_client::auth::BadKey> {
+    pub(super) fn new(
+        require: RequiredAuth,
+        url: &str,
+    ) -> Result<Self, walrus_client::auth::BadKey> {
         Ok(match require {
-            Require::Nothing => Demand::Nothing,
-            Require::ApiKey { header, key } => Demand::ApiKey(header, key),
-            Require::Jwt { key, expiring_s } => Demand::Jwt(Tokens::new(&key, expiring_s)?),
-            Require::Oauth { lifetime } => Demand::Oauth(Issuer::new(url, lifetime)),
+            RequiredAuth::Nothing => Demand::Nothing,
+            RequiredAuth::ApiKey { header, key } => Demand::ApiKey(header, key),
+            RequiredAuth::Jwt { key, expiring_s } => Demand::Jwt(Tokens::new(&key, expiring_s)?),
+            RequiredAuth::Oauth { lifetime } => Demand::Oauth(Issuer::new(url, lifetime)),
         })
     }
 

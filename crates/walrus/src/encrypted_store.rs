@@ -3,19 +3,22 @@
 //!
 //! Offsets above this layer are those of the plain bytes, so callers need not know about
 //! encryption. A range is fetched as the whole blocks that contain it. The blocks are
-//! decrypted where the bytes are verified ([`Accept`]): a gateway that changed a block
+//! decrypted where the bytes are verified ([`Verifier`]): a gateway that changed a block
 //! is skipped like any other that returns bad bytes.
 //!
 //! Decrypting a block requires the header of its blob. The header comes along with any
-//! range near the start; otherwise it is fetched once and cached ([`PrivateHeaders`]).
+//! range near the start; otherwise it is fetched once and cached ([`EncryptedHeaders`]).
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use quick_cache::sync::Cache;
 
-use super::{Accept, BlobStore, Extent, PutOptions, Rejected, StoreError, Stored};
+use crate::{
+    BlobLifetimes, BlobReader, BlobStore, BlobWriter, PutOptions, PutReceipt, ReadRange, Rejected,
+    StoreError, StoreLayer, Verifier,
+};
 use walgit_format::chunk::{
     BLOCK, BlobId, Blocks, ByteRange, ChunkHash, PRIVATE_HEADER, PrivateBlob, PrivateHeader,
     PrivateKeys, SecretKey, private_capacity, private_len,
@@ -23,46 +26,40 @@ use walgit_format::chunk::{
 
 /// Blocks before the requested ones that are read along with them to get the header:
 /// cheaper than a round trip.
-const NEAR: u32 = 4;
+const MAX_LEADING_BLOCKS: u32 = 4;
 /// Most headers cached: with blobs of ten megabytes each, they cover 40 GB.
-const REMEMBERED: usize = 4096;
+const MAX_HEADERS: usize = 4096;
 
 /// Headers of known blobs, for all stores of a process. The key authenticates a header,
 /// so the cache need not be trusted.
-#[derive(Debug, Default)]
-pub struct PrivateHeaders(Mutex<HashMap<BlobId, PrivateHeader>>);
+#[derive(Debug)]
+pub struct EncryptedHeaders(Cache<BlobId, PrivateHeader>);
 
-impl PrivateHeaders {
-    fn map(&self) -> MutexGuard<'_, HashMap<BlobId, PrivateHeader>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Default for EncryptedHeaders {
+    fn default() -> Self {
+        EncryptedHeaders(Cache::new(MAX_HEADERS))
     }
+}
 
+impl EncryptedHeaders {
     /// Caches the header of a blob.
-    pub fn keep(&self, blob: BlobId, header: PrivateHeader) {
-        let mut map = self.map();
-        if map.len() >= REMEMBERED {
-            map.clear();
-        }
-        map.insert(blob, header);
-    }
-
-    fn get(&self, blob: BlobId) -> Option<PrivateHeader> {
-        self.map().get(&blob).copied()
+    pub fn insert(&self, blob: BlobId, header: PrivateHeader) {
+        self.0.insert(blob, header);
     }
 }
 
 /// Blobs of one private repository in `inner`.
 #[derive(Debug)]
-pub struct PrivateStore {
+pub struct EncryptedStore {
     inner: Arc<dyn BlobStore>,
     keys: PrivateKeys,
-    headers: Arc<PrivateHeaders>,
+    headers: Arc<EncryptedHeaders>,
 }
 
-impl PrivateStore {
+impl EncryptedStore {
     /// Reads and writes blobs of the repository with this key.
-    pub fn new(inner: Arc<dyn BlobStore>, key: &SecretKey, headers: Arc<PrivateHeaders>) -> Self {
-        PrivateStore {
+    pub fn new(inner: Arc<dyn BlobStore>, key: &SecretKey, headers: Arc<EncryptedHeaders>) -> Self {
+        EncryptedStore {
             inner,
             keys: PrivateKeys::of(key),
             headers,
@@ -80,14 +77,14 @@ impl PrivateStore {
     }
 
     fn known(&self, blob: BlobId) -> Option<PrivateBlob> {
-        self.keys.unlock(&self.headers.get(blob)?).ok()
+        self.keys.unlock(&self.headers.0.get(&blob)?).ok()
     }
 
     /// Derives the key of a blob from its first stored bytes.
     fn unlock(&self, blob: BlobId, first: &[u8]) -> Result<PrivateBlob, Rejected> {
         let header = PrivateHeader::decode(first).map_err(Rejected::because)?;
         let unlocked = self.keys.unlock(&header).map_err(Rejected::because)?;
-        self.headers.keep(blob, header);
+        self.headers.insert(blob, header);
         Ok(unlocked)
     }
 
@@ -97,24 +94,21 @@ impl PrivateStore {
             unlocked = Some(self.unlock(blob, &bytes)?);
             Ok(())
         };
-        let first = Extent::Part(ByteRange::new(0, PRIVATE_HEADER as u64));
+        let first = ReadRange::Part(ByteRange::new(0, PRIVATE_HEADER as u64));
         self.inner.read(blob, first, &mut take).await?;
-        unlocked.ok_or_else(|| StoreError::Unavailable {
-            place: "the store".into(),
-            why: "it gave nothing".into(),
-        })
+        unlocked.ok_or_else(|| StoreError::unavailable("the store", "it returned no bytes"))
     }
 
     async fn read_part(
         &self,
         blob: BlobId,
         range: ByteRange,
-        accept: &mut Accept<'_>,
+        verify: &mut Verifier<'_>,
     ) -> Result<(), StoreError> {
         let outside = || StoreError::OutOfRange { blob, range };
         let blocks = Blocks::holding(range).ok_or_else(outside)?;
         let known = match self.known(blob) {
-            None if blocks.first > NEAR => Some(self.read_header(blob).await?),
+            None if blocks.first > MAX_LEADING_BLOCKS => Some(self.read_header(blob).await?),
             known => known,
         };
         if let Some(known) = &known
@@ -130,7 +124,7 @@ impl PrivateStore {
         let before = (blocks.stored().start() - stored.start()) as usize;
         let mut take = |bytes: Bytes| {
             if bytes.len() as u64 != stored.len() {
-                return Err(Rejected::because("it is not as long as was asked for"));
+                return Err(Rejected::because("its length differs from the request"));
             }
             let opened = match &known {
                 Some(known) => known.open(blocks.first, &bytes),
@@ -139,9 +133,12 @@ impl PrivateStore {
                     .open(blocks.first, &bytes[before..]),
             };
             let plain = Bytes::from(opened.map_err(Rejected::because)?);
-            accept(plain.slice(blocks.within(range))).map_err(hushed)
+            verify(plain.slice(blocks.within(range))).map_err(redacted)
         };
-        let read = self.inner.read(blob, Extent::Part(stored), &mut take).await;
+        let read = self
+            .inner
+            .read(blob, ReadRange::Part(stored), &mut take)
+            .await;
         read.map_err(|error| match error {
             StoreError::OutOfRange { .. } => outside(),
             other => other,
@@ -152,19 +149,19 @@ impl PrivateStore {
         &self,
         blob: BlobId,
         at_most: u64,
-        accept: &mut Accept<'_>,
+        verify: &mut Verifier<'_>,
     ) -> Result<(), StoreError> {
-        let whole = Extent::Whole {
+        let whole = ReadRange::Whole {
             at_most: private_len(at_most).unwrap_or(u64::MAX),
         };
         let mut take = |bytes: Bytes| {
             let mut plain = self.keys.open(&bytes).map_err(Rejected::because)?;
             let most = usize::try_from(at_most).unwrap_or(usize::MAX);
             if plain.iter().skip(most).any(|&byte| byte != 0) {
-                return Err(Rejected::because("it is longer than was asked for"));
+                return Err(Rejected::because("it is longer than requested"));
             }
             plain.truncate(most);
-            accept(plain.into()).map_err(hushed)
+            verify(plain.into()).map_err(redacted)
         };
         self.inner.read(blob, whole, &mut take).await
     }
@@ -172,32 +169,39 @@ impl PrivateStore {
 
 /// A rejection without details of the content: it goes into the failure log, which is
 /// stored in plaintext.
-fn hushed(_: Rejected) -> Rejected {
-    Rejected::because("what is encrypted in it is not what its repository says")
+fn redacted(_: Rejected) -> Rejected {
+    Rejected::because("its decrypted content fails verification")
 }
 
-#[async_trait]
-impl BlobStore for PrivateStore {
+impl StoreLayer for EncryptedStore {
     fn inner(&self) -> Option<&dyn BlobStore> {
         Some(&*self.inner)
     }
+}
 
+impl BlobLifetimes for EncryptedStore {}
+
+#[async_trait]
+impl BlobReader for EncryptedStore {
     async fn read(
         &self,
         blob: BlobId,
-        extent: Extent,
-        accept: &mut Accept<'_>,
+        read_range: ReadRange,
+        verify: &mut Verifier<'_>,
     ) -> Result<(), StoreError> {
-        match extent {
-            Extent::Whole { at_most } => self.read_whole(blob, at_most, accept).await,
-            Extent::Part(range) => self.read_part(blob, range, accept).await,
+        match read_range {
+            ReadRange::Whole { at_most } => self.read_whole(blob, at_most, verify).await,
+            ReadRange::Part(range) => self.read_part(blob, range, verify).await,
         }
     }
 
-    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
-        self.inner.len(blob).await
+    fn at_rest(&self) -> Option<&SecretKey> {
+        Some(self.keys.at_rest())
     }
+}
 
+#[async_trait]
+impl BlobWriter for EncryptedStore {
     fn seal(&self, body: Bytes) -> Result<Bytes, StoreError> {
         let len = body.len() as u64;
         let sealed = self.keys.seal(&body);
@@ -213,7 +217,7 @@ impl BlobStore for PrivateStore {
         blob: BlobId,
         body: Bytes,
         options: &PutOptions,
-    ) -> Result<Stored, StoreError> {
+    ) -> Result<PutReceipt, StoreError> {
         // Whatever goes wrong above, no plaintext is stored.
         let header = PrivateHeader::decode(&body);
         match header.and_then(|header| self.keys.unlock(&header)) {
@@ -224,14 +228,6 @@ impl BlobStore for PrivateStore {
 
     fn max_body(&self) -> u64 {
         private_capacity(self.inner.max_body())
-    }
-
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.inner.flush().await
-    }
-
-    fn at_rest(&self) -> Option<&SecretKey> {
-        Some(self.keys.at_rest())
     }
 }
 
@@ -244,13 +240,13 @@ mod tests {
         let key = SecretKey::from_bytes([1; 32]);
         let sealed = PrivateKeys::of(&key).seal(b"x").unwrap();
         let header = PrivateHeader::decode(&sealed).unwrap();
-        let headers = PrivateHeaders::default();
-        for n in 0..2 * REMEMBERED as u32 {
+        let headers = EncryptedHeaders::default();
+        for n in 0..2 * MAX_HEADERS as u32 {
             let mut id = [0; 32];
             id[..4].copy_from_slice(&n.to_le_bytes());
-            headers.keep(BlobId::from_bytes(id), header);
-            assert!(headers.map().len() <= REMEMBERED);
-            assert_eq!(headers.get(BlobId::from_bytes(id)), Some(header));
+            headers.insert(BlobId::from_bytes(id), header);
+            assert!(headers.0.len() <= MAX_HEADERS);
+            assert_eq!(headers.0.get(&BlobId::from_bytes(id)), Some(header));
         }
     }
 }

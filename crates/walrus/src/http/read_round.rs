@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep_until};
 use tracing::Instrument as _;
 
 use super::HttpStore;
-use super::failed::{Failed, verdict};
+use super::failed_request::{FailedRequest, verdict};
 use super::operation::Operation;
-use crate::net::{Done, Endpoint, Verdict};
-use crate::{Accept, Extent, StoreError};
+use crate::net::{Endpoint, FailureHandling, Verdict};
+use crate::{ReadRange, StoreError, Verifier};
 use walgit_format::chunk::BlobId;
 
 /// Result of one request.
@@ -21,7 +21,7 @@ struct Answer<'a> {
     endpoint: &'a Endpoint,
     /// Client of a hedged read.
     hedge: Option<Client>,
-    result: Result<Bytes, Failed>,
+    result: Result<Bytes, FailedRequest>,
 }
 
 impl HttpStore {
@@ -32,36 +32,32 @@ impl HttpStore {
         &'a self,
         operation: &Operation<'a>,
         blob: BlobId,
-        extent: Extent,
-        accept: &mut Accept<'_>,
+        read_range: ReadRange,
+        verify: &mut Verifier<'_>,
     ) -> Result<(), Verdict<StoreError>> {
-        let plan = self.aggregators.plan(extent.at_most());
+        let plan = self.aggregators.plan(read_range.at_most());
         let (mut queue, begun) = (plan.endpoints, Instant::now());
         // Declared before the requests, which use it when they are dropped.
         let race = AtomicU64::new(0);
         let Some(first) = queue.pop_front() else {
             return Err(Verdict::Final(StoreError::NoEndpoint("aggregator")));
         };
-        let ask = |endpoint, hedge| self.ask(operation, endpoint, blob, extent, hedge, &race);
+        let ask = |endpoint, hedge| self.ask(operation, endpoint, blob, read_range, hedge, &race);
         let mut running = FuturesUnordered::new();
         running.push(ask(first, None));
-        let mut patience = plan.patience;
+        let mut hedge_after = plan.hedge_after;
         let mut failures = Vec::new();
         loop {
             let answer = tokio::select! {
                 biased;
                 Some(answer) = running.next() => answer,
-                () = after(begun, patience) => {
-                    patience = None;
+                () = after(begun, hedge_after) => {
+                    hedge_after = None;
                     if plan.explores || self.aggregators.may_hedge() {
-                        self.hedges.fetch_add(1, Ordering::Relaxed);
-                        let other = match plan.has_spare {
-                            true => queue.pop_front(),
-                            false => None,
-                        };
-                        let (endpoint, client) = match other {
+                        self.counters.add(&self.counters.hedges, 1);
+                        let (endpoint, client) = match queue.pop_front_if(|_| plan.has_spare) {
                             Some(other) => (other, self.reader.client()),
-                            None => (first, self.reader.unpooled()),
+                            None => (first, self.reader.fresh_client()),
                         };
                         running.push(ask(endpoint, Some(client)));
                     }
@@ -71,25 +67,25 @@ impl HttpStore {
             let mut failed = match answer.result {
                 Ok(bytes) => {
                     let len = bytes.len() as u64;
-                    match accept(bytes) {
+                    match verify(bytes) {
                         Ok(()) => {
                             if answer.hedge.is_none() {
                                 self.reader.answered();
                             } else {
                                 if std::ptr::eq(answer.endpoint, first) {
-                                    self.reader.outrun();
+                                    self.reader.lost_race();
                                 }
                                 race.store(len.max(1), Ordering::Relaxed);
-                                self.hedges_won.fetch_add(1, Ordering::Relaxed);
-                                operation.outrun(first, begun.elapsed());
+                                self.counters.add(&self.counters.hedges_won, 1);
+                                operation.lost_race(first, begun.elapsed());
                             }
-                            operation.done(Done::FailedOver);
+                            operation.handled(FailureHandling::FailedOver);
                             operation.accepted(answer.endpoint);
                             return Ok(());
                         }
                         Err(rejected) => {
-                            self.corrupt.fetch_add(1, Ordering::Relaxed);
-                            Failed::corrupt(answer.endpoint, blob, rejected.0)
+                            self.counters.add(&self.counters.corrupt, 1);
+                            FailedRequest::corrupt(answer.endpoint, blob, rejected.0)
                         }
                     }
                 }
@@ -100,9 +96,9 @@ impl HttpStore {
             failures.push(failed);
             if running.is_empty() {
                 let Some(next) = queue.pop_front() else {
-                    return Err(verdict(failures, &self.aggregators));
+                    return Err(verdict(failures, &self.aggregators, "aggregator"));
                 };
-                operation.done(Done::FailedOver);
+                operation.handled(FailureHandling::FailedOver);
                 running.push(ask(next, None));
             }
         }
@@ -113,7 +109,7 @@ impl HttpStore {
         operation: &Operation<'a>,
         endpoint: &'a Endpoint,
         blob: BlobId,
-        extent: Extent,
+        read_range: ReadRange,
         hedge: Option<Client>,
         race: &AtomicU64,
     ) -> Answer<'a> {
@@ -124,13 +120,11 @@ impl HttpStore {
             attempt = operation.attempt(),
             hedge = hedge.is_some()
         );
-        operation.asking(endpoint);
-        // A hedged read cannot be outrun by the request it hedges.
+        // A hedged read cannot lose the race against the request it hedges.
         let race = hedge.is_none().then_some(race);
         let client = hedge.clone().unwrap_or_else(|| self.reader.client());
-        let fetched = self.fetch(&client, endpoint, blob, extent, race);
-        let result = fetched.instrument(span).await;
-        operation.asked(endpoint);
+        let fetched = self.fetch(&client, endpoint, blob, read_range, race);
+        let result = operation.request(endpoint, fetched.instrument(span)).await;
         Answer {
             endpoint,
             hedge,
@@ -139,10 +133,10 @@ impl HttpStore {
     }
 }
 
-/// Completes `patience` after `begun`; never if it is `None`.
-async fn after(begun: Instant, patience: Option<Duration>) {
-    match patience {
-        Some(patience) => sleep_until(begun + patience).await,
+/// Completes `hedge_after` after `begun`; never if it is `None`.
+async fn after(begun: Instant, hedge_after: Option<Duration>) {
+    match hedge_after {
+        Some(hedge_after) => sleep_until(begun + hedge_after).await,
         None => std::future::pending().await,
     }
 }

@@ -25,7 +25,7 @@ fn write(dir: &LocalDir, body: &[u8], end_epoch: u32) -> BlobId {
 }
 
 fn read(dir: &LocalDir, blob: BlobId) -> Option<Bytes> {
-    let whole = Extent::Whole { at_most: MAX_BODY };
+    let whole = ReadRange::Whole { at_most: MAX_BODY };
     dir.read_blocking(blob, whole).ok()
 }
 

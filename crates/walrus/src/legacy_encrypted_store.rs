@@ -5,7 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Accept, BlobStore, Extent, PutOptions, Rejected, StoreError, Stored};
+use crate::{
+    BlobLifetimes, BlobReader, BlobStore, BlobWriter, PutOptions, PutReceipt, ReadRange, Rejected,
+    StoreError, StoreLayer, Verifier,
+};
 use walgit_format::chunk::{BlobId, PAYLOAD_OVERHEAD, SecretKey, open_payload};
 
 /// Longest payload that is decrypted, in bytes: its tag covers the whole payload, which
@@ -15,20 +18,20 @@ pub const MAX_PAYLOAD: u64 = 256 << 20;
 /// Returns the content of encrypted payloads: offsets and lengths are those of the plain
 /// bytes. A payload with a wrong tag is corrupt, and the next gateway is tried.
 #[derive(Debug)]
-pub struct SealedStore {
+pub struct LegacyEncryptedStore {
     inner: Arc<dyn BlobStore>,
     keys: Vec<SecretKey>,
     at_rest: SecretKey,
 }
 
-impl SealedStore {
+impl LegacyEncryptedStore {
     /// Decrypts the blobs of `inner` with any of `keys`. A key derived from the first
     /// one encrypts the content in the disk cache.
     ///
     /// `None` without a key.
     pub fn new(inner: Arc<dyn BlobStore>, keys: Vec<SecretKey>) -> Option<Self> {
         let at_rest = keys.first()?.at_rest();
-        Some(SealedStore {
+        Some(LegacyEncryptedStore {
             inner,
             keys,
             at_rest,
@@ -36,34 +39,38 @@ impl SealedStore {
     }
 }
 
-#[async_trait]
-impl BlobStore for SealedStore {
+impl StoreLayer for LegacyEncryptedStore {
     fn inner(&self) -> Option<&dyn BlobStore> {
         Some(&*self.inner)
     }
+}
 
+impl BlobLifetimes for LegacyEncryptedStore {}
+
+#[async_trait]
+impl BlobReader for LegacyEncryptedStore {
     async fn read(
         &self,
         blob: BlobId,
-        extent: Extent,
-        accept: &mut Accept<'_>,
+        read_range: ReadRange,
+        verify: &mut Verifier<'_>,
     ) -> Result<(), StoreError> {
-        let at_most = match extent {
-            Extent::Whole { at_most } => at_most.saturating_add(PAYLOAD_OVERHEAD),
-            Extent::Part(_) => MAX_PAYLOAD,
+        let at_most = match read_range {
+            ReadRange::Whole { at_most } => at_most.saturating_add(PAYLOAD_OVERHEAD),
+            ReadRange::Part(_) => MAX_PAYLOAD,
         };
-        let whole = Extent::Whole {
+        let whole = ReadRange::Whole {
             at_most: at_most.min(MAX_PAYLOAD),
         };
         self.inner
             .read(blob, whole, &mut |payload: Bytes| {
                 let (_, plain) = open_payload(&self.keys, &payload).map_err(Rejected::because)?;
-                match extent {
-                    Extent::Whole { .. } => accept(plain),
-                    Extent::Part(range) if range.end() <= plain.len() as u64 => {
-                        accept(plain.slice(range.start() as usize..range.end() as usize))
+                match read_range {
+                    ReadRange::Whole { .. } => verify(plain),
+                    ReadRange::Part(range) if range.end() <= plain.len() as u64 => {
+                        verify(plain.slice(range.start() as usize..range.end() as usize))
                     }
-                    Extent::Part(_) => Err(Rejected::because("its content ends before that")),
+                    ReadRange::Part(_) => Err(Rejected::because("its content ends before that")),
                 }
             })
             .await
@@ -74,19 +81,18 @@ impl BlobStore for SealedStore {
         Ok(len.map(|len| len.saturating_sub(PAYLOAD_OVERHEAD)))
     }
 
-    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
+    fn at_rest(&self) -> Option<&SecretKey> {
+        Some(&self.at_rest)
+    }
+}
+
+#[async_trait]
+impl BlobWriter for LegacyEncryptedStore {
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<PutReceipt, StoreError> {
         Err(StoreError::NoEndpoint("publisher of encrypted content"))
     }
 
     fn max_body(&self) -> u64 {
         0
-    }
-
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.inner.flush().await
-    }
-
-    fn at_rest(&self) -> Option<&SecretKey> {
-        Some(&self.at_rest)
     }
 }

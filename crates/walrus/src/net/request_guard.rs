@@ -1,27 +1,24 @@
 //! A request in progress, and the effect of its outcome on the server's state.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::conditions::{Ended, Transfer};
-use super::endpoint::{Endpoint, State, now};
-
-/// Weight of the latest read in the average time to an answer's head.
-const LATEST: f64 = 0.2;
+use super::conditions::{Transfer, TransferEnd};
+use super::endpoint::{Endpoint, now};
 
 /// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Success.
-    Well,
+    Success,
     /// The server is alive and refused.
     Refused,
     /// The server reported overload.
-    TooMuch,
+    Overloaded,
     /// No answer, or a server error.
     Failed,
     /// Another server was faster; holds the number of bytes it delivered.
-    Outrun(u64),
+    LostRace(u64),
     /// Cancelled by the caller.
     Abandoned,
 }
@@ -29,7 +26,7 @@ pub enum Outcome {
 /// A request in progress. Dropping it before its end counts as abandoned, which does not
 /// affect the server's state.
 #[derive(Debug)]
-pub struct InFlight<'a> {
+pub struct RequestGuard<'a> {
     endpoint: &'a Endpoint,
     transfer: Transfer,
     sent: Instant,
@@ -38,14 +35,14 @@ pub struct InFlight<'a> {
     race: Option<&'a AtomicU64>,
 }
 
-impl<'a> InFlight<'a> {
+impl<'a> RequestGuard<'a> {
     pub(super) fn new(
         endpoint: &'a Endpoint,
         transfer: Transfer,
         sent: Instant,
         probe: bool,
     ) -> Self {
-        InFlight {
+        RequestGuard {
             endpoint,
             transfer,
             sent,
@@ -64,14 +61,14 @@ impl<'a> InFlight<'a> {
     /// Records the head of the answer.
     pub fn answered(&mut self) {
         let now = now();
-        let mut state = self.endpoint.state();
+        let mut state = self.endpoint.state.lock();
         state.meter.answered(&mut self.transfer, now);
-        state.note_head(now.saturating_duration_since(self.sent));
+        state.record_head(now.saturating_duration_since(self.sent));
     }
 
     /// Records a part of the body.
     pub fn arrived(&mut self, bytes: usize) {
-        let mut state = self.endpoint.state();
+        let mut state = self.endpoint.state.lock();
         (state.meter).arrived(&mut self.transfer, bytes as u64, now());
     }
 
@@ -87,38 +84,38 @@ impl<'a> InFlight<'a> {
         }
         let now = now();
         let took = now.saturating_duration_since(self.sent);
-        let mut state = self.endpoint.state();
-        state.limit.leave();
-        let counts = match outcome {
-            Outcome::Well | Outcome::Refused => Ended::Answered,
-            Outcome::TooMuch | Outcome::Failed => Ended::Lost,
-            Outcome::Outrun(_) | Outcome::Abandoned => Ended::Abandoned,
+        let mut state = self.endpoint.state.lock();
+        state.limit.release();
+        let end = match outcome {
+            Outcome::Success | Outcome::Refused => TransferEnd::Answered,
+            Outcome::Overloaded | Outcome::Failed => TransferEnd::Lost,
+            Outcome::LostRace(_) | Outcome::Abandoned => TransferEnd::Abandoned,
         };
-        state.meter.ended(&self.transfer, counts, now);
+        state.meter.ended(&self.transfer, end, now);
         let mut opened = false;
         match outcome {
-            Outcome::Well | Outcome::Refused => {
+            Outcome::Success | Outcome::Refused => {
                 state.breaker.succeeded(self.probe);
-                state.limit.went_well();
+                state.limit.succeeded();
                 if self.transfer.bytes() > 0 {
-                    state.latency.note(self.transfer.bytes(), took);
+                    state.latencies.record(self.transfer.bytes(), took);
                 }
             }
             // The server is alive but unusable: neither a success nor a failure.
-            Outcome::TooMuch => {
+            Outcome::Overloaded => {
                 state.breaker.abandoned(self.probe);
-                state.limit.too_much(now);
+                state.limit.overloaded(now);
             }
             Outcome::Failed => {
                 opened = state.breaker.failed(self.probe, now);
-                state.failed = Some((now, why.to_owned()));
+                state.last_failure = Some((now, why.to_owned()));
             }
             // The elapsed time is a lower bound of the read time.
-            Outcome::Outrun(bytes) => {
+            Outcome::LostRace(bytes) => {
                 state.breaker.abandoned(self.probe);
-                state.latency.note(bytes, took);
+                state.latencies.record(bytes, took);
                 if !self.transfer.is_answered() {
-                    state.note_head(took);
+                    state.record_head(took);
                 }
             }
             Outcome::Abandoned => state.breaker.abandoned(self.probe),
@@ -129,24 +126,13 @@ impl<'a> InFlight<'a> {
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for RequestGuard<'_> {
     fn drop(&mut self) {
-        let brought = self.race.map_or(0, |race| race.load(Ordering::Relaxed));
-        let outcome = match brought {
+        let delivered = self.race.map_or(0, |race| race.load(Ordering::Relaxed));
+        let outcome = match delivered {
             0 => Outcome::Abandoned,
-            bytes => Outcome::Outrun(bytes),
+            bytes => Outcome::LostRace(bytes),
         };
         self.end(outcome, "");
-    }
-}
-
-impl State {
-    fn note_head(&mut self, took: Duration) {
-        let took = took.as_secs_f64();
-        self.usual = Some(match self.usual {
-            // Limits the effect of an outlier.
-            Some(usual) => usual + (took.min(usual * 4.0 + 0.05) - usual) * LATEST,
-            None => took,
-        });
     }
 }

@@ -1,7 +1,9 @@
 //! Starts an embedded Walrus, stores a blob over HTTP, and reads it back, through a
 //! gateway that fails the first two requests.
 
-use walrus_client::{BlobStore, Extent, HttpConfig, HttpStore, PutOptions, Rejected};
+use walrus_client::{
+    BlobReader as _, BlobWriter as _, HttpConfig, HttpStore, PutOptions, ReadRange, Rejected,
+};
 use walrus_devnet::{DevnetConfig, serve};
 use walrus_encoding::blob_id::blob_id;
 
@@ -33,7 +35,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         _ => Err(Rejected::because("the blob ID differs")),
     };
-    let whole = Extent::Whole { at_most: 1 << 20 };
+    let whole = ReadRange::Whole { at_most: 1 << 20 };
     store.read(blob, whole, &mut verify).await?;
     println!("retries hid: {:?}", store.health().failures);
     server.stop().await;

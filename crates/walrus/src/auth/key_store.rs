@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::strongbox::{ChestError, Kept, Locked, Stored, Strongbox};
+use super::secret_store::{
+    LockedStore, SecretLocation, SecretStore, SecretStoreError, StoredSecret,
+};
 use walgit_format::chunk::SecretKey;
 
 /// Service name of the entries in the keyring.
@@ -11,38 +13,38 @@ const SERVICE: &str = "walgit-fs";
 
 /// Result of adding a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Added {
+pub enum KeyAddition {
     /// The same key was already stored under this name.
-    Already(Kept),
+    Already(SecretLocation),
     /// The key was stored; a key that had the name before was replaced.
-    Stored(Stored, Option<Replaced>),
+    Stored(StoredSecret, Option<ReplacedKey>),
 }
 
 /// Result of replacing a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Replaced {
+pub enum ReplacedKey {
     /// The old key was stored under this name.
-    Aside(String),
+    RenamedTo(String),
     /// The old key was damaged and is lost.
     Unreadable,
 }
 
 /// Keys of the user.
 #[derive(Clone, Debug)]
-pub struct KeyChest(Strongbox);
+pub struct KeyStore(SecretStore);
 
-impl KeyChest {
+impl KeyStore {
     /// Opens the keys stored in directory `dir` or in the keyring; `dir` need not exist
     /// yet.
     pub fn new(dir: &Path) -> Self {
-        KeyChest(Strongbox::new(dir, SERVICE))
+        KeyStore(SecretStore::new(dir, SERVICE))
     }
 
     /// Lists the keys by name, with their storage.
     ///
     /// # Errors
     /// If the list cannot be read.
-    pub fn list(&self) -> Result<BTreeMap<String, Kept>, ChestError> {
+    pub fn list(&self) -> Result<BTreeMap<String, SecretLocation>, SecretStoreError> {
         self.0.list()
     }
 
@@ -50,7 +52,7 @@ impl KeyChest {
     ///
     /// # Errors
     /// If the list of keys cannot be read.
-    pub fn all(&self) -> Result<(Vec<SecretKey>, Vec<ChestError>), ChestError> {
+    pub fn all(&self) -> Result<(Vec<SecretKey>, Vec<SecretStoreError>), SecretStoreError> {
         let list = self.list()?;
         let names: Vec<String> = list.keys().cloned().collect();
         let (mut keys, mut missing) = (Vec::new(), Vec::new());
@@ -63,8 +65,8 @@ impl KeyChest {
         // A key removed meanwhile by another command is not missing.
         let still = self.list()?;
         missing.retain(|error| match error {
-            ChestError::Keyring { name, .. } => still.contains_key(name),
-            ChestError::Damaged { path, .. } => path
+            SecretStoreError::Keyring { name, .. } => still.contains_key(name),
+            SecretStoreError::Damaged { path, .. } => path
                 .file_stem()
                 .is_none_or(|name| still.contains_key(&*name.to_string_lossy())),
             _ => true,
@@ -76,29 +78,24 @@ impl KeyChest {
     ///
     /// # Errors
     /// If the key exists but cannot be read.
-    pub fn get(&self, name: &str) -> Result<Option<SecretKey>, ChestError> {
+    pub fn get(&self, name: &str) -> Result<Option<SecretKey>, SecretStoreError> {
         let Some(bytes) = self.0.get(name)? else {
             return Ok(None);
         };
         self.parse(name, &bytes).map(Some)
     }
 
-    fn parse(&self, name: &str, bytes: &[u8]) -> Result<SecretKey, ChestError> {
-        SecretKey::parse(bytes).map_err(|error| ChestError::Damaged {
-            path: self.0.dir().join(name),
-            why: error.to_string(),
-        })
+    fn parse(&self, name: &str, bytes: &[u8]) -> Result<SecretKey, SecretStoreError> {
+        SecretKey::parse(bytes)
+            .map_err(|error| SecretStoreError::damaged(self.0.dir().join(name), error))
     }
 
     /// Returns the key of this name.
     ///
     /// # Errors
-    /// [`ChestError::Unknown`] if there is none, or as [`KeyChest::get`].
-    pub fn named(&self, name: &str) -> Result<SecretKey, ChestError> {
-        match self.get(name)? {
-            Some(key) => Ok(key),
-            None => Err(self.unknown(name)?),
-        }
+    /// [`SecretStoreError::Unknown`] if there is none, or as [`KeyStore::get`].
+    pub fn named(&self, name: &str) -> Result<SecretKey, SecretStoreError> {
+        self.get(name)?.map_or_else(|| Err(self.unknown(name)?), Ok)
     }
 
     /// Stores the key of a repository under `name`, or, if another key has this name,
@@ -106,22 +103,26 @@ impl KeyChest {
     /// Returns its name and storage.
     ///
     /// # Errors
-    /// As [`KeyChest::add`].
-    pub fn keep(&self, name: &str, key: &SecretKey) -> Result<(String, Stored), ChestError> {
-        let locked = self.0.locked()?;
-        self.keep_locked(&locked, name, key)
-    }
-
-    fn keep_locked(
+    /// As [`KeyStore::add`].
+    pub fn add_renamed(
         &self,
-        locked: &Locked<'_>,
         name: &str,
         key: &SecretKey,
-    ) -> Result<(String, Stored), ChestError> {
+    ) -> Result<(String, StoredSecret), SecretStoreError> {
+        let locked = self.0.lock()?;
+        self.add_renamed_locked(&locked, name, key)
+    }
+
+    fn add_renamed_locked(
+        &self,
+        locked: &LockedStore<'_>,
+        name: &str,
+        key: &SecretKey,
+    ) -> Result<(String, StoredSecret), SecretStoreError> {
         let list = self.list()?;
         let later = (2u32..).map(|number| format!("{name}-{number}"));
         for name in std::iter::once(name.to_owned()).chain(later) {
-            let Some(&kept) = list.get(&name) else {
+            let Some(&location) = list.get(&name) else {
                 let stored = locked.put(&name, key.to_hex().as_bytes())?;
                 return Ok((name, stored));
             };
@@ -131,19 +132,20 @@ impl KeyChest {
                 .is_ok_and(|there| there.as_ref() == Some(key))
             {
                 let keyring = None;
-                return Ok((name, Stored { kept, keyring }));
+                return Ok((name, StoredSecret { location, keyring }));
             }
         }
-        Err(ChestError::BadName(name.into()))
+        Err(SecretStoreError::BadName(name.into()))
     }
 
-    fn unknown(&self, name: &str) -> Result<ChestError, ChestError> {
+    fn unknown(&self, name: &str) -> Result<SecretStoreError, SecretStoreError> {
         let known: Vec<String> = self.list()?.into_keys().collect();
-        Ok(ChestError::Unknown {
+        Ok(SecretStoreError::Unknown {
             name: name.into(),
-            known: match known.is_empty() {
-                true => "none".into(),
-                false => known.join(", "),
+            known: if known.is_empty() {
+                "none".into()
+            } else {
+                known.join(", ")
             },
         })
     }
@@ -153,38 +155,43 @@ impl KeyChest {
     /// `NAME.replaced-2`…
     ///
     /// # Errors
-    /// [`ChestError::Taken`]; or if the name is invalid or the key cannot be stored.
-    pub fn add(&self, name: &str, key: &SecretKey, replace: bool) -> Result<Added, ChestError> {
-        let locked = self.0.locked()?;
+    /// [`SecretStoreError::Taken`]; or if the name is invalid or the key cannot be stored.
+    pub fn add(
+        &self,
+        name: &str,
+        key: &SecretKey,
+        replace: bool,
+    ) -> Result<KeyAddition, SecretStoreError> {
+        let locked = self.0.lock()?;
         let mut replaced = None;
-        if let Some(&kept) = self.list()?.get(name) {
+        if let Some(&location) = self.list()?.get(name) {
             match self.get(name) {
-                Ok(Some(there)) if there == *key => return Ok(Added::Already(kept)),
-                _ if !replace => return Err(ChestError::Taken(name.into())),
+                Ok(Some(there)) if there == *key => return Ok(KeyAddition::Already(location)),
+                _ if !replace => return Err(SecretStoreError::Taken(name.into())),
                 Ok(Some(there)) => {
                     let aside = format!("{name}.replaced");
-                    replaced = Some(Replaced::Aside(
-                        self.keep_locked(&locked, &aside, &there)?.0,
+                    replaced = Some(ReplacedKey::RenamedTo(
+                        self.add_renamed_locked(&locked, &aside, &there)?.0,
                     ));
                 }
                 Ok(None) => {}
-                Err(ChestError::Damaged { .. }) => replaced = Some(Replaced::Unreadable),
+                Err(SecretStoreError::Damaged { .. }) => replaced = Some(ReplacedKey::Unreadable),
                 // The stored key may be the only copy.
                 Err(error) => return Err(error),
             }
         }
         let stored = locked.put(name, key.to_hex().as_bytes())?;
-        Ok(Added::Stored(stored, replaced))
+        Ok(KeyAddition::Stored(stored, replaced))
     }
 
     /// Removes a key.
     ///
     /// # Errors
-    /// [`ChestError::Unknown`], or if the key cannot be removed.
-    pub fn remove(&self, name: &str) -> Result<(), ChestError> {
-        match self.0.remove(name)? {
-            true => Ok(()),
-            false => Err(self.unknown(name)?),
+    /// [`SecretStoreError::Unknown`], or if the key cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<(), SecretStoreError> {
+        if self.0.remove(name)? {
+            return Ok(());
         }
+        Err(self.unknown(name)?)
     }
 }

@@ -5,10 +5,10 @@
 //! has no clock, so an epoch ends only by [`LocalDir::advance`]. A blob paid for until
 //! that epoch is then gone: it cannot be read, and storing it again writes it again.
 //! Files appear whole or not at all. Several processes may share a directory: metadata
-//! changes are serialized ([`LocalDir::alone`]), so that no process shortens a lifetime
-//! that another one paid for.
+//! changes are serialized ([`LocalDir::lock_exclusive`]), so that no process shortens a
+//! lifetime that another one paid for.
 //!
-//! Stored, extended and deleted blobs survive a power loss once [`BlobStore::flush`] has
+//! Stored, extended and deleted blobs survive a power loss once [`BlobWriter::flush`] has
 //! returned: file names are flushed once for many blobs. The content of a blob is on
 //! disk before the blob has a name.
 
@@ -22,8 +22,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, Stored};
 use crate::network::MAX_EPOCHS;
+use crate::{
+    BlobLifetimes, BlobReader, BlobWriter, Lifetime, PutOptions, PutReceipt, ReadRange, StoreError,
+    StoreLayer, Verifier,
+};
 use walgit_durable::{AtomicFile, FileLock, PRIVATE_FILE};
 use walgit_format::chunk::{BlobId, ByteRange};
 
@@ -68,7 +71,7 @@ impl BlobMeta {
 
     /// Merges with existing metadata of the same blob: it lives until the last of its
     /// objects ends, and a permanent object prevents deletion.
-    pub fn beside(mut self, known: Option<&BlobMeta>) -> Self {
+    pub fn merge_max(mut self, known: Option<&BlobMeta>) -> Self {
         if let Some(known) = known {
             self.end_epoch = self.end_epoch.max(known.end_epoch);
             self.deletable &= known.deletable;
@@ -85,21 +88,10 @@ impl BlobMeta {
     }
 }
 
-/// Exclusive lock on metadata changes ([`LocalDir::alone`]).
-#[derive(Debug)]
-pub struct Alone {
-    _lock: FileLock,
-}
-
 /// Blobs in a directory.
 #[derive(Clone, Debug)]
 pub struct LocalDir {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    root: PathBuf,
+    root: Arc<Path>,
     max_body: u64,
 }
 
@@ -114,31 +106,32 @@ impl LocalDir {
     pub fn open(root: &Path, max_body: u64) -> Result<Self, StoreError> {
         for part in ["blobs", "meta"] {
             let path = root.join(part);
-            walgit_durable::create_private_dir(&path)
-                .map_err(|source| StoreError::Io { path, source })?;
+            walgit_durable::create_private_dir(&path).map_err(StoreError::io(&path))?;
         }
         let root = root.into();
-        Ok(LocalDir {
-            inner: Arc::new(Inner { root, max_body }),
-        })
+        Ok(LocalDir { root, max_body })
     }
 
     /// Root directory.
     pub fn root(&self) -> &Path {
-        &self.inner.root
+        &self.root
+    }
+
+    fn place(&self) -> String {
+        self.root.display().to_string()
     }
 
     /// Path of a blob, whether or not it exists.
     pub fn blob_path(&self, blob: BlobId) -> PathBuf {
-        self.inner.root.join("blobs").join(blob.to_string())
+        self.root.join("blobs").join(blob.to_string())
     }
 
     fn meta_path(&self, blob: BlobId) -> PathBuf {
-        self.inner.root.join("meta").join(format!("{blob}.json"))
+        self.root.join("meta").join(format!("{blob}.json"))
     }
 
     fn epoch_path(&self) -> PathBuf {
-        self.inner.root.join("epoch")
+        self.root.join("epoch")
     }
 
     /// Returns the present epoch.
@@ -152,7 +145,7 @@ impl LocalDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FIRST_EPOCH),
             Err(error) => Err(error),
         };
-        read.map_err(|source| StoreError::Io { path, source })
+        read.map_err(StoreError::io(&path))
     }
 
     /// Ends `epochs` epochs and returns the present one.
@@ -161,10 +154,10 @@ impl LocalDir {
     /// If the epoch file cannot be written.
     pub fn advance(&self, epochs: u32) -> Result<u32, StoreError> {
         let path = self.epoch_path();
-        let _alone = self.alone()?;
+        let _lock = self.lock_exclusive()?;
         let epoch = self.present_epoch()?.saturating_add(epochs);
         walgit_durable::write_atomic(&path, epoch.to_string().as_bytes())
-            .map_err(|source| StoreError::Io { path, source })?;
+            .map_err(StoreError::io(&path))?;
         Ok(epoch)
     }
 
@@ -173,12 +166,9 @@ impl LocalDir {
     ///
     /// # Errors
     /// If the lock file cannot be created or locked.
-    pub fn alone(&self) -> Result<Alone, StoreError> {
-        let path = self.inner.root.join("lock");
-        match FileLock::exclusive(&path) {
-            Ok(lock) => Ok(Alone { _lock: lock }),
-            Err(source) => Err(StoreError::Io { path, source }),
-        }
+    pub fn lock_exclusive(&self) -> Result<FileLock, StoreError> {
+        let path = self.root.join("lock");
+        FileLock::exclusive(&path).map_err(StoreError::io(&path))
     }
 
     /// Whether the last paid epoch of a blob is over.
@@ -214,8 +204,8 @@ impl LocalDir {
     /// [`StoreError::NotFound`] if the blob is gone; [`StoreError::Refused`] if the
     /// epoch is further ahead than can be paid for.
     pub fn extend_blocking(&self, blob: BlobId, end: u32) -> Result<Lifetime, StoreError> {
-        let place = self.inner.root.display().to_string();
-        let _alone = self.alone()?;
+        let place = self.place();
+        let _lock = self.lock_exclusive()?;
         let Some(size) = self.stat(blob)? else {
             return Err(StoreError::NotFound { blob, place });
         };
@@ -242,13 +232,13 @@ impl LocalDir {
     /// # Errors
     /// If a file operation fails.
     pub fn delete_blocking(&self, blob: BlobId) -> Result<bool, StoreError> {
-        let _alone = self.alone()?;
+        let _lock = self.lock_exclusive()?;
         let permanent = self.meta(blob).is_some_and(|meta| !meta.deletable);
         if permanent && self.stat(blob)?.is_some() {
             return Ok(false);
         }
         for path in [self.blob_path(blob), self.meta_path(blob)] {
-            walgit_durable::unlink(&path).map_err(|source| StoreError::Io { path, source })?;
+            walgit_durable::unlink(&path).map_err(StoreError::io(&path))?;
         }
         Ok(true)
     }
@@ -272,11 +262,11 @@ impl LocalDir {
     }
 
     /// Reads bytes of a blob.
-    pub fn read_blocking(&self, blob: BlobId, extent: Extent) -> Result<Bytes, StoreError> {
+    pub fn read_blocking(&self, blob: BlobId, read_range: ReadRange) -> Result<Bytes, StoreError> {
         let path = self.blob_path(blob);
         let gone = || StoreError::NotFound {
             blob,
-            place: self.inner.root.display().to_string(),
+            place: self.place(),
         };
         if self.has_expired(blob)? {
             return Err(gone());
@@ -288,11 +278,11 @@ impl LocalDir {
         };
         let read = || -> io::Result<Option<Vec<u8>>> {
             let len = file.metadata()?.len();
-            let range = match extent {
-                Extent::Whole { at_most } if len > at_most => return Ok(None),
-                Extent::Whole { .. } => ByteRange::new(0, len),
-                Extent::Part(range) if range.end() > len => return Ok(None),
-                Extent::Part(range) => range,
+            let range = match read_range {
+                ReadRange::Whole { at_most } if len > at_most => return Ok(None),
+                ReadRange::Whole { .. } => ByteRange::new(0, len),
+                ReadRange::Part(range) if range.end() > len => return Ok(None),
+                ReadRange::Part(range) => range,
             };
             let mut bytes = vec![0; range.len() as usize];
             file.read_exact_at(&mut bytes, range.start())?;
@@ -302,7 +292,7 @@ impl LocalDir {
             Ok(Some(bytes)) => Ok(bytes.into()),
             Ok(None) => Err(StoreError::OutOfRange {
                 blob,
-                range: ByteRange::new(0, extent.at_most()),
+                range: ByteRange::new(0, read_range.at_most()),
             }),
             Err(source) => Err(StoreError::Io { path, source }),
         }
@@ -324,7 +314,7 @@ impl LocalDir {
 
     fn write_body(&self, blob: BlobId, body: &[u8]) -> Result<(), StoreError> {
         let path = self.blob_path(blob);
-        place(&path, body).map_err(|source| StoreError::Io { path, source })
+        place(&path, body).map_err(StoreError::io(&path))
     }
 
     /// Writes the metadata of a blob.
@@ -332,7 +322,7 @@ impl LocalDir {
         let path = self.meta_path(blob);
         let json = serde_json::to_vec_pretty(meta).map_err(io::Error::from);
         json.and_then(|json| place(&path, &json))
-            .map_err(|source| StoreError::Io { path, source })
+            .map_err(StoreError::io(&path))
     }
 
     /// Makes durable what this or any other process has stored, extended or deleted
@@ -342,16 +332,16 @@ impl LocalDir {
     /// If writing to disk fails.
     pub fn flush_blocking(&self) -> Result<(), StoreError> {
         for part in ["blobs", "meta"] {
-            let path = self.inner.root.join(part);
-            walgit_durable::sync_dir(&path).map_err(|source| StoreError::Io { path, source })?;
+            let path = self.root.join(part);
+            walgit_durable::sync_dir(&path).map_err(StoreError::io(&path))?;
         }
         Ok(())
     }
 
     /// Lists all blobs, including expired ones.
     pub fn list(&self) -> Result<Vec<BlobId>, StoreError> {
-        let path = self.inner.root.join("blobs");
-        let entries = fs::read_dir(&path).map_err(|source| StoreError::Io { path, source })?;
+        let path = self.root.join("blobs");
+        let entries = fs::read_dir(&path).map_err(StoreError::io(&path))?;
         let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
         Ok(entries
             .filter_map(|entry| name(entry)?.parse().ok())
@@ -363,14 +353,8 @@ impl LocalDir {
         work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let this = self.clone();
-        let place = self.inner.root.display().to_string();
-        match tokio::task::spawn_blocking(move || work(&this)).await {
-            Ok(done) => done,
-            Err(error) => Err(StoreError::Unavailable {
-                place,
-                why: error.to_string(),
-            }),
-        }
+        let done = tokio::task::spawn_blocking(move || work(&this)).await;
+        done.map_err(|error| StoreError::unavailable(self.place(), error))?
     }
 }
 
@@ -387,47 +371,48 @@ fn place(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.place()
 }
 
+impl StoreLayer for LocalDir {}
+
 #[async_trait]
-impl BlobStore for LocalDir {
+impl BlobReader for LocalDir {
     async fn read(
         &self,
         blob: BlobId,
-        extent: Extent,
-        accept: &mut Accept<'_>,
+        read_range: ReadRange,
+        verify: &mut Verifier<'_>,
     ) -> Result<(), StoreError> {
         let bytes = self
-            .blocking(move |this| this.read_blocking(blob, extent))
+            .blocking(move |this| this.read_blocking(blob, read_range))
             .await?;
-        accept(bytes).map_err(|rejected| StoreError::Corrupt {
-            blob,
-            place: self.inner.root.display().to_string(),
-            why: rejected.0,
-        })
+        verify(bytes).map_err(|rejected| StoreError::corrupt(blob, self.place(), rejected.0))
     }
 
     async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
         self.blocking(move |this| this.stat(blob)).await
     }
+}
 
+#[async_trait]
+impl BlobWriter for LocalDir {
     async fn put(
         &self,
         blob: BlobId,
         body: Bytes,
         options: &PutOptions,
-    ) -> Result<Stored, StoreError> {
+    ) -> Result<PutReceipt, StoreError> {
         if !(1..=MAX_EPOCHS).contains(&options.epochs) {
             return Err(StoreError::Refused {
-                place: self.inner.root.display().to_string(),
+                place: self.place(),
                 status: 400,
                 why: format!("blobs are stored for 1 to {MAX_EPOCHS} epochs"),
             });
         }
         let len = body.len() as u64;
-        if len > self.inner.max_body {
+        if len > self.max_body {
             return Err(StoreError::TooLarge {
                 len,
-                limit: self.inner.max_body,
-                place: self.inner.root.display().to_string(),
+                limit: self.max_body,
+                place: self.place(),
             });
         }
         let options = options.clone();
@@ -437,7 +422,7 @@ impl BlobStore for LocalDir {
             if uploaded {
                 this.write_body(blob, &body)?;
             }
-            let _alone = this.alone()?;
+            let _lock = this.lock_exclusive()?;
             // The blob may have been deleted meanwhile.
             if this.on_disk(blob)? != Some(len) {
                 this.write_body(blob, &body)?;
@@ -453,9 +438,9 @@ impl BlobStore for LocalDir {
                     .clone()
                     .unwrap_or_else(|| BlobMeta::unknown(blob, len, epoch))
             }
-            .beside(known.as_ref());
+            .merge_max(known.as_ref());
             this.write_meta(blob, &meta)?;
-            Ok(Stored {
+            Ok(PutReceipt {
                 uploaded,
                 end_epoch: Some(meta.end_epoch),
                 object_id: Some(meta.object_id),
@@ -465,9 +450,16 @@ impl BlobStore for LocalDir {
     }
 
     fn max_body(&self) -> u64 {
-        self.inner.max_body
+        self.max_body
     }
 
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.blocking(|this| this.flush_blocking()).await
+    }
+}
+
+#[async_trait]
+impl BlobLifetimes for LocalDir {
     async fn epoch(&self) -> Result<Option<u32>, StoreError> {
         self.blocking(|this| this.present_epoch()).await.map(Some)
     }
@@ -489,10 +481,6 @@ impl BlobStore for LocalDir {
 
     async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
         self.blocking(move |this| this.delete_blocking(blob)).await
-    }
-
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.blocking(|this| this.flush_blocking()).await
     }
 }
 

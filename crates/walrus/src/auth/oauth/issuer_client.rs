@@ -1,10 +1,10 @@
 //! HTTP requests to an issuer.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use oauth2::{AsyncHttpClient, ErrorResponse, HttpRequest, HttpResponse, RequestTokenError};
+use parking_lot::Mutex;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, StatusCode, Url};
 
@@ -14,23 +14,20 @@ use crate::net::{Tls, http};
 /// Longest answer of an issuer, in bytes.
 const MAX_ANSWER: u64 = 256 << 10;
 /// Longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ISSUER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Parses a URL that secrets may be sent to.
 pub(super) fn endpoint(url: &str) -> Result<Url, AuthError> {
-    let bad = |why: &str| AuthError::Issuer {
-        url: url.into(),
-        why: why.into(),
-    };
-    let parsed = Url::parse(url).map_err(|_| bad("it is no URL"))?;
-    match is_private(&parsed) {
-        true => Ok(parsed),
-        false => Err(bad("secrets are not sent there; it must be https")),
+    let parsed = Url::parse(url).map_err(|_| AuthError::issuer(url, "it is no URL"))?;
+    if is_private(&parsed) {
+        return Ok(parsed);
     }
+    let why = "secrets are not sent there; it must be https";
+    Err(AuthError::issuer(url, why))
 }
 
 /// HTTP client for one issuer.
-pub(super) struct Wire {
+pub(super) struct IssuerClient {
     client: Client,
     /// Why the last request of an exchange got no answer.
     failed: Mutex<Option<String>>,
@@ -41,23 +38,22 @@ pub(super) struct Wire {
 #[error("{0}")]
 pub(super) struct NoAnswer(String);
 
-impl Wire {
+impl IssuerClient {
     pub(super) fn to(url: &Url) -> Result<Self, AuthError> {
         let tls = Tls::system();
-        tls.check(url).map_err(|error| AuthError::Issuer {
-            url: url.to_string(),
-            why: error.to_string(),
-        })?;
+        tls.check(url)
+            .map_err(|error| AuthError::issuer(url, error.to_string()))?;
         let client = http::client_with(&tls)
-            .connect_timeout(PATIENCE)
-            .timeout(PATIENCE);
+            .connect_timeout(ISSUER_TIMEOUT)
+            .timeout(ISSUER_TIMEOUT);
         // Plaintext requests to this machine must not pass through a proxy.
-        let client = match is_loopback(url) {
-            true => client.no_proxy(),
-            false => client,
+        let client = if is_loopback(url) {
+            client.no_proxy()
+        } else {
+            client
         };
         let built = client.build().map_err(|error| unreachable(url, &error));
-        Ok(Wire {
+        Ok(IssuerClient {
             client: built?,
             failed: Mutex::default(),
         })
@@ -65,14 +61,12 @@ impl Wire {
 
     /// Why the last request of an exchange got no answer; `None` if it got one.
     pub(super) fn last_failure(&self) -> Option<String> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.clone()
+        self.failed.lock().clone()
     }
 
-    async fn send_noting(&self, request: HttpRequest) -> Result<HttpResponse, NoAnswer> {
+    async fn send_recorded(&self, request: HttpRequest) -> Result<HttpResponse, NoAnswer> {
         let answer = self.send(request).await;
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        *failed = answer.as_ref().err().map(|NoAnswer(why)| why.clone());
+        *self.failed.lock() = answer.as_ref().err().map(|NoAnswer(why)| why.clone());
         answer
     }
 
@@ -110,19 +104,15 @@ impl Wire {
         let response = response.map_err(|error| unreachable(url, &error))?;
         let status = response.status();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-            return Err(AuthError::Unreachable {
-                url: url.to_string(),
-                why: status.to_string(),
-            });
+            return Err(AuthError::unreachable(url, status.to_string()));
         }
         if status != StatusCode::OK {
             return Ok(None);
         }
         let body = http::body(response, MAX_ANSWER).await;
         let body = body.map_err(|error| unreachable(url, &error))?;
-        let body = body.ok_or_else(|| AuthError::Issuer {
-            url: url.to_string(),
-            why: format!("its answer is longer than {MAX_ANSWER} bytes"),
+        let body = body.ok_or_else(|| {
+            AuthError::issuer(url, format!("its answer is longer than {MAX_ANSWER} bytes"))
         })?;
         // The body may be an HTML page, for example.
         Ok(serde_json::from_slice(&body).ok())
@@ -139,28 +129,22 @@ impl Wire {
         let response = response.map_err(|error| unreachable(url, &error))?;
         match response.status() {
             status if status.is_success() => Ok(()),
-            status => Err(AuthError::Denied {
-                url: url.to_string(),
-                why: status.to_string(),
-            }),
+            status => Err(AuthError::denied(url, status.to_string())),
         }
     }
 }
 
-impl<'c> AsyncHttpClient<'c> for Wire {
+impl<'c> AsyncHttpClient<'c> for IssuerClient {
     type Error = NoAnswer;
     type Future = BoxFuture<'c, Result<HttpResponse, NoAnswer>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
-        Box::pin(self.send_noting(request))
+        Box::pin(self.send_recorded(request))
     }
 }
 
 fn unreachable(url: &Url, error: &reqwest::Error) -> AuthError {
-    AuthError::Unreachable {
-        url: url.to_string(),
-        why: http::cause(error),
-    }
+    AuthError::unreachable(url, http::cause(error))
 }
 
 /// Classifies a failed exchange. The issuer's answer is not included: it may contain
@@ -169,20 +153,14 @@ pub(super) fn failed<E>(url: &Url, error: RequestTokenError<NoAnswer, E>) -> Aut
 where
     E: ErrorResponse + std::fmt::Display + 'static,
 {
-    let url = url.to_string();
     match error {
-        RequestTokenError::ServerResponse(said) => AuthError::Denied {
-            url,
-            why: http::words(&said.to_string()),
-        },
-        RequestTokenError::Request(NoAnswer(why)) => AuthError::Unreachable { url, why },
-        RequestTokenError::Parse(..) => AuthError::Issuer {
-            url,
-            why: "its answer is not that of an OAuth issuer".into(),
-        },
-        RequestTokenError::Other(why) => AuthError::Denied {
-            url,
-            why: http::words(&why),
-        },
+        RequestTokenError::ServerResponse(answer) => {
+            AuthError::denied(url, http::words(&answer.to_string()))
+        }
+        RequestTokenError::Request(NoAnswer(why)) => AuthError::unreachable(url, why),
+        RequestTokenError::Parse(..) => {
+            AuthError::issuer(url, "its answer is not that of an OAuth issuer")
+        }
+        RequestTokenError::Other(why) => AuthError::denied(url, http::words(&why)),
     }
 }

@@ -46,7 +46,7 @@ impl Tokens {
         let mut validation = Validation::new(key.algorithm());
         validation.leeway = LEEWAY;
         Ok(Tokens {
-            key: key.checking()?,
+            key: key.verification_key()?,
             validation,
             expiring_s,
             used: Mutex::default(),

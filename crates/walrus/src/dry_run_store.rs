@@ -5,57 +5,46 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, Stored};
+use crate::{
+    BlobLifetimes, BlobReader, BlobStore, BlobWriter, Lifetime, PutOptions, PutReceipt, StoreError,
+    StoreLayer,
+};
 use walgit_format::chunk::BlobId;
 
 /// Reads from `inner`, and reports writes as successful without storing anything.
 #[derive(Debug)]
-pub struct DryStore {
+pub struct DryRunStore {
     inner: Arc<dyn BlobStore>,
 }
 
-impl DryStore {
+impl DryRunStore {
     /// Creates a layer over `inner`.
     pub fn new(inner: Arc<dyn BlobStore>) -> Self {
-        DryStore { inner }
+        DryRunStore { inner }
     }
 }
 
-#[async_trait]
-impl BlobStore for DryStore {
+impl StoreLayer for DryRunStore {
     fn inner(&self) -> Option<&dyn BlobStore> {
         Some(&*self.inner)
     }
+}
 
-    async fn read(
-        &self,
-        blob: BlobId,
-        extent: Extent,
-        accept: &mut Accept<'_>,
-    ) -> Result<(), StoreError> {
-        self.inner.read(blob, extent, accept).await
-    }
+impl BlobReader for DryRunStore {}
 
-    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
-        self.inner.len(blob).await
-    }
-
-    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
-        Ok(Stored {
+#[async_trait]
+impl BlobWriter for DryRunStore {
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<PutReceipt, StoreError> {
+        Ok(PutReceipt {
             uploaded: true,
             end_epoch: None,
             object_id: None,
         })
     }
+}
 
-    fn max_body(&self) -> u64 {
-        self.inner.max_body()
-    }
-
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.inner.flush().await
-    }
-
+#[async_trait]
+impl BlobLifetimes for DryRunStore {
     async fn advance(&self, _: u32) -> Result<Option<u32>, StoreError> {
         Ok(None)
     }
@@ -85,7 +74,7 @@ mod tests {
         let lifetime = local.lifetime(there.0).await.unwrap();
         assert!(lifetime.is_some());
 
-        let dry = DryStore::new(local.clone());
+        let dry = DryRunStore::new(local.clone());
         assert_eq!(dry.lifetime(there.0).await.unwrap(), lifetime);
         assert_eq!(dry.epoch().await.unwrap(), Some(1));
         dry.put(new.0, new.1.into(), &options).await.unwrap();
