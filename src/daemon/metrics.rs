@@ -78,8 +78,12 @@ impl DaemonStatus {
             ("quarantined gauge", |e| {
                 Some(f64::from(e.quarantined_s.is_some()))
             }),
-            ("lies_total counter", |e| Some(f64::from(e.integrity_violations))),
-            ("concurrency gauge", |e| Some(f64::from(e.concurrency_limit))),
+            ("lies_total counter", |e| {
+                Some(f64::from(e.integrity_violations))
+            }),
+            ("concurrency gauge", |e| {
+                Some(f64::from(e.concurrency_limit))
+            }),
         ];
         for (metric, of) in metrics {
             let values = self.networks.iter().flat_map(|network| {

@@ -197,9 +197,6 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Starts the server.
-///
-/// # Errors
-/// If the directory or the address is not usable.
 pub async fn serve(mut config: DevnetConfig) -> Result<Devnet, DevnetError> {
     let store = LocalDir::open(&config.dir, config.max_body)?;
     let listen = config.listen;

@@ -36,9 +36,6 @@ fn derived(from: &str) -> String {
 }
 
 /// Finds the blob of an object or of a shared object; `None` if there is none.
-///
-/// # Errors
-/// If `text` is not an object ID.
 pub(super) fn find(store: &LocalDir, text: &str) -> Result<Option<BlobId>, ApiError> {
     let wanted = hex_id(text).ok_or_else(|| ApiError::bad_id(text))?;
     let blobs = store.list().map_err(ApiError::internal)?;

@@ -48,10 +48,6 @@ use crate::net::Journal;
 use crate::network::{Network, NetworkPlace};
 
 /// Opens the store of a network profile for reading; failures are logged in `journal`.
-///
-/// # Errors
-/// If the directory of a local network cannot be used, a URL is invalid, or certificates
-/// cannot be read.
 pub fn open(
     network: &Network,
     deadline: Duration,

@@ -100,9 +100,6 @@ const FIRST_EPOCH: u32 = 1;
 
 impl LocalDir {
     /// Opens a directory, or creates it.
-    ///
-    /// # Errors
-    /// If it cannot be created or written to.
     pub fn open(root: &Path, max_body: u64) -> Result<Self, StoreError> {
         for part in ["blobs", "meta"] {
             let path = root.join(part);
@@ -134,10 +131,7 @@ impl LocalDir {
         self.root.join("epoch")
     }
 
-    /// Returns the present epoch.
-    ///
-    /// # Errors
-    /// If its file cannot be read or is damaged: expiry is then unknown.
+    /// Returns the present epoch. A damaged file is an error, because expiry is then unknown.
     pub fn present_epoch(&self) -> Result<u32, StoreError> {
         let path = self.epoch_path();
         let read = match walgit_durable::read_regular(&path, MAX_FILE) {
@@ -149,9 +143,6 @@ impl LocalDir {
     }
 
     /// Ends `epochs` epochs and returns the present one.
-    ///
-    /// # Errors
-    /// If the epoch file cannot be written.
     pub fn advance(&self, epochs: u32) -> Result<u32, StoreError> {
         let path = self.epoch_path();
         let _lock = self.lock_exclusive()?;
@@ -163,18 +154,12 @@ impl LocalDir {
 
     /// Locks metadata against changes by other processes and threads until the guard is
     /// dropped. Not reentrant.
-    ///
-    /// # Errors
-    /// If the lock file cannot be created or locked.
     pub fn lock_exclusive(&self) -> Result<FileLock, StoreError> {
         let path = self.root.join("lock");
         FileLock::exclusive(&path).map_err(StoreError::io(&path))
     }
 
     /// Whether the last paid epoch of a blob is over.
-    ///
-    /// # Errors
-    /// If the present epoch cannot be read.
     pub fn has_expired(&self, blob: BlobId) -> Result<bool, StoreError> {
         let epoch = self.present_epoch()?;
         // No blob expires before the second epoch.
@@ -184,9 +169,6 @@ impl LocalDir {
 
     /// Returns the paid lifetime of a readable blob. A blob without metadata does not
     /// expire and is reported as paid for until the next epoch.
-    ///
-    /// # Errors
-    /// If a file operation fails.
     pub fn lifetime_blocking(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
         let Some(size) = self.stat(blob)? else {
             return Ok(None);
@@ -228,9 +210,6 @@ impl LocalDir {
 
     /// Deletes a blob, expired or not; `false` if it is permanent and has not expired.
     /// After a power loss the blob may exist again, unless the store was flushed.
-    ///
-    /// # Errors
-    /// If a file operation fails.
     pub fn delete_blocking(&self, blob: BlobId) -> Result<bool, StoreError> {
         let _lock = self.lock_exclusive()?;
         let permanent = self.meta(blob).is_some_and(|meta| !meta.deletable);
@@ -327,9 +306,6 @@ impl LocalDir {
 
     /// Makes durable what this or any other process has stored, extended or deleted
     /// here.
-    ///
-    /// # Errors
-    /// If writing to disk fails.
     pub fn flush_blocking(&self) -> Result<(), StoreError> {
         for part in ["blobs", "meta"] {
             let path = self.root.join(part);

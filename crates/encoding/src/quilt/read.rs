@@ -14,9 +14,6 @@ use crate::blob_id::{COLUMNS, MAX_SYMBOL, ROWS};
 /// Random access to bytes.
 pub trait ReadAt {
     /// Fills `out` with the bytes at `offset`.
-    ///
-    /// # Errors
-    /// When there are fewer bytes, or reading fails.
     fn fill(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
 }
 

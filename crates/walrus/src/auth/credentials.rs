@@ -82,10 +82,6 @@ impl Credentials {
     }
 
     /// Creates the credentials of this upload to the publisher at `url`.
-    ///
-    /// # Errors
-    /// If a secret would be sent to a foreign origin or unencrypted, or is no longer
-    /// available.
     pub async fn for_upload(&self, url: &Url, upload: &Upload) -> Result<Proof, AuthError> {
         if self.is_none() {
             return Ok(Proof::default());

@@ -41,17 +41,11 @@ impl KeyStore {
     }
 
     /// Lists the keys by name, with their storage.
-    ///
-    /// # Errors
-    /// If the list cannot be read.
     pub fn list(&self) -> Result<BTreeMap<String, SecretLocation>, SecretStoreError> {
         self.0.list()
     }
 
     /// Returns all readable keys, and an error for each of the others.
-    ///
-    /// # Errors
-    /// If the list of keys cannot be read.
     pub fn all(&self) -> Result<(Vec<SecretKey>, Vec<SecretStoreError>), SecretStoreError> {
         let list = self.list()?;
         let names: Vec<String> = list.keys().cloned().collect();
@@ -75,9 +69,6 @@ impl KeyStore {
     }
 
     /// Returns the key of this name, if there is one.
-    ///
-    /// # Errors
-    /// If the key exists but cannot be read.
     pub fn get(&self, name: &str) -> Result<Option<SecretKey>, SecretStoreError> {
         let Some(bytes) = self.0.get(name)? else {
             return Ok(None);

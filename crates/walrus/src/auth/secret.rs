@@ -21,9 +21,6 @@ impl Secret {
     }
 
     /// Creates a random secret of 256 bits.
-    ///
-    /// # Errors
-    /// If the system's random number generator fails.
     pub fn random() -> Result<Self, ring::error::Unspecified> {
         use base64::Engine as _;
         use ring::rand::{SecureRandom as _, SystemRandom};

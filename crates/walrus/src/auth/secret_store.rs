@@ -131,9 +131,6 @@ impl SecretStore {
     }
 
     /// Lists the secrets by name, with their storage.
-    ///
-    /// # Errors
-    /// If the list cannot be read.
     pub(super) fn list(&self) -> Result<BTreeMap<String, SecretLocation>, SecretStoreError> {
         let path = self.dir.join(INDEX_FILE);
         match read(&path)? {
@@ -144,9 +141,6 @@ impl SecretStore {
     }
 
     /// Returns the secret of this name, if there is one.
-    ///
-    /// # Errors
-    /// If the secret exists but cannot be read.
     pub(super) fn get(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SecretStoreError> {
         let names = [name.to_owned()];
         let mut found = self.get_all(&self.list()?, &names);
@@ -192,17 +186,11 @@ impl SecretStore {
 
     /// Stores a secret, replacing one of the same name, and returns its storage. A
     /// secret in a file stays in a file.
-    ///
-    /// # Errors
-    /// If the name is invalid, or the secret cannot be stored.
     pub(super) fn put(&self, name: &str, secret: &[u8]) -> Result<StoredSecret, SecretStoreError> {
         self.lock()?.put(name, secret)
     }
 
     /// Removes a secret; returns whether there was one.
-    ///
-    /// # Errors
-    /// If it cannot be removed.
     pub(super) fn remove(&self, name: &str) -> Result<bool, SecretStoreError> {
         if !self.list()?.contains_key(name) {
             return Ok(false);
@@ -215,9 +203,6 @@ impl SecretStore {
     }
 
     /// Locks the store against changes by other processes.
-    ///
-    /// # Errors
-    /// If another process holds the lock for too long, or the directory cannot be used.
     pub(super) fn lock(&self) -> Result<LockedStore<'_>, SecretStoreError> {
         self.make_dir()?;
         let path = self.dir.join(LOCK_FILE);

@@ -91,9 +91,6 @@ impl SignIns {
 
     /// Locks the sign-in to a network against changes and renewal by other processes,
     /// until the lock is dropped.
-    ///
-    /// # Errors
-    /// If another process holds the lock for more than half a minute, or locking fails.
     pub fn lock(&self, network: &str) -> Result<FileLock, AuthError> {
         check_name(network)?;
         self.0.make_dir()?;
@@ -105,9 +102,6 @@ impl SignIns {
     }
 
     /// Returns the sign-in to a network, and its storage.
-    ///
-    /// # Errors
-    /// If the sign-in exists but cannot be read.
     pub fn get(&self, network: &str) -> Result<Option<(SignIn, SecretLocation)>, AuthError> {
         let Some(location) = self.0.list()?.get(network).copied() else {
             return Ok(None);
@@ -126,9 +120,6 @@ impl SignIns {
     }
 
     /// Stores a sign-in, replacing an earlier one, and returns its storage.
-    ///
-    /// # Errors
-    /// If it cannot be stored.
     pub fn put(&self, network: &str, sign_in: &SignIn) -> Result<StoredSecret, AuthError> {
         // Full capacity from the start: reallocation would leave copies in memory.
         let mut bytes = Zeroizing::new(Vec::with_capacity(RECORD_CAPACITY));
@@ -141,9 +132,6 @@ impl SignIns {
     }
 
     /// Removes a sign-in; returns whether there was one.
-    ///
-    /// # Errors
-    /// If it cannot be removed.
     pub fn remove(&self, network: &str) -> Result<bool, AuthError> {
         Ok(self.0.remove(network)?)
     }

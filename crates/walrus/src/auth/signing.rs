@@ -55,9 +55,6 @@ impl SigningKey {
     /// Parses a key file. A shared secret is read as the network's publisher reads it:
     /// `0x…` is hexadecimal, anything else is literal text. In addition, `base64:…` is
     /// base64, because many secrets are stored that way.
-    ///
-    /// # Errors
-    /// If the key is not valid for this algorithm.
     pub fn parse(algorithm: Algorithm, file: &[u8]) -> Result<Self, BadKey> {
         let text = file.trim_ascii();
         if text.is_empty() {
@@ -84,9 +81,6 @@ impl SigningKey {
     }
 
     /// Signs a token with these claims.
-    ///
-    /// # Errors
-    /// If the key cannot sign.
     pub fn sign(&self, claims: &impl Serialize) -> Result<Secret, BadKey> {
         install();
         let header = Header::new(self.algorithm);
@@ -105,9 +99,6 @@ impl SigningKey {
     }
 
     /// Returns the verification key: the same secret, or the public key.
-    ///
-    /// # Errors
-    /// If the key is not valid.
     pub fn verification_key(&self) -> Result<DecodingKey, BadKey> {
         install();
         let bytes = self.key.as_bytes();

@@ -39,9 +39,6 @@ struct Claims<'a> {
 
 impl UploadTokens {
     /// Creates tokens signed with the publisher's key, given in the format of its file.
-    ///
-    /// # Errors
-    /// If the key is not valid for the algorithm of the profile.
     pub fn new(file: &Secret, profile: &JwtProfile) -> Result<Self, AuthError> {
         Ok(UploadTokens {
             key: SigningKey::parse(profile.algorithm, file.expose().as_bytes())?,
@@ -60,9 +57,6 @@ impl UploadTokens {
     }
 
     /// Creates a token for an upload that begins now.
-    ///
-    /// # Errors
-    /// If the system's random number generator fails.
     pub fn mint(&self, upload: &Upload) -> Result<Secret, AuthError> {
         let iat = unix_seconds();
         let jti = Secret::random()?;

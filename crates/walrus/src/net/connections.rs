@@ -38,9 +38,6 @@ struct Pool {
 
 impl Connections {
     /// Creates clients configured by `make`: two now, one more for each drop.
-    ///
-    /// # Errors
-    /// If a client cannot be built.
     pub fn new(
         make: impl Fn() -> ClientBuilder + Send + Sync + 'static,
     ) -> Result<Self, reqwest::Error> {

@@ -70,17 +70,11 @@ pub fn content_length(response: &Response) -> Option<u64> {
 
 /// Reads a body of at most `max` bytes; returns `None` for a longer one, without
 /// reading it to its end.
-///
-/// # Errors
-/// If the connection breaks.
 pub async fn body(response: Response, max: u64) -> Result<Option<Bytes>, reqwest::Error> {
     body_with_progress(response, max, |_| {}).await
 }
 
 /// Like [`body`], and calls `arrived` with the length of each part.
-///
-/// # Errors
-/// If the connection breaks.
 pub async fn body_with_progress(
     mut response: Response,
     max: u64,
@@ -103,9 +97,6 @@ pub async fn body_with_progress(
 
 /// Reads `len` bytes of a body, starting at `skip`, and no further; `None` if the body
 /// ends earlier. Buffers only these bytes. Calls `arrived` like [`body_with_progress`].
-///
-/// # Errors
-/// If the connection breaks.
 pub async fn part_of_body(
     mut response: Response,
     skip: u64,

@@ -62,9 +62,6 @@ impl Journal {
 
     /// Reads all failures logged at `path`, oldest first. Skips invalid lines (of a
     /// newer version, or torn by a crash).
-    ///
-    /// # Errors
-    /// If an existing file cannot be read.
     pub fn read(path: &Path) -> io::Result<Vec<Failure>> {
         let log = AppendLog::new(path.into());
         let mut failures = log.read_with_rotated()?.records;

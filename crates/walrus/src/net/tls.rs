@@ -50,9 +50,6 @@ impl Tls {
     }
 
     /// Trusts the certificates of a PEM file as well. The file is read once, here.
-    ///
-    /// # Errors
-    /// If the file cannot be read, or contains no certificates.
     pub fn trusting(ca: Option<&Path>) -> Result<Self, BadCertificates> {
         let Some(path) = ca else {
             return Ok(Tls::system());

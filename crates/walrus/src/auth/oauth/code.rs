@@ -58,9 +58,6 @@ pub struct AuthorizationResponse {
 
 impl CodeFlow {
     /// Begins a sign-in.
-    ///
-    /// # Errors
-    /// If the issuer has no authorization endpoint, or this machine has no free port.
     pub async fn begin(issuer: Issuer) -> Result<Self, AuthError> {
         let failed = |source| AuthError::Io {
             what: "cannot listen on a port for the redirect of the browser",
@@ -133,9 +130,6 @@ impl CodeFlow {
 
 impl AuthorizationResponse {
     /// Exchanges the code for tokens.
-    ///
-    /// # Errors
-    /// If the exchange fails.
     pub async fn exchange(self) -> Result<Grant, AuthError> {
         let CodeExchange {
             issuer,

@@ -35,9 +35,6 @@ pub struct Verification {
 
 impl DeviceFlow {
     /// Begins a sign-in.
-    ///
-    /// # Errors
-    /// If the issuer does not support it, or refuses.
     pub async fn begin(issuer: Issuer) -> Result<Self, AuthError> {
         let url = issuer.device_authorization_endpoint()?;
         let http = IssuerClient::to(&url)?;

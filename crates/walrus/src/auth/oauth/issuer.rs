@@ -38,10 +38,6 @@ struct UserInfo {
 impl Issuer {
     /// Returns the issuer of a profile. Values of the profile take precedence over its
     /// discovery document, which is fetched only if the profile has no token endpoint.
-    ///
-    /// # Errors
-    /// If the document cannot be fetched or names another issuer, or a URL is neither
-    /// https nor on this machine.
     pub async fn discover(profile: &OauthProfile) -> Result<Self, AuthError> {
         let url = endpoint(&profile.issuer)?;
         let document = match profile.token_endpoint {

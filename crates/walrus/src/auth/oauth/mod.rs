@@ -67,9 +67,6 @@ pub async fn renew(network: &str, grant: &Grant) -> Result<Grant, AuthError> {
 }
 
 /// Revokes the tokens; returns whether the issuer supports it.
-///
-/// # Errors
-/// If the issuer supports revocation and it fails.
 pub async fn revoke(grant: &Grant) -> Result<bool, AuthError> {
     let Some(url) = &grant.revocation_endpoint else {
         return Ok(false);
