@@ -280,14 +280,14 @@ fn killed_publish_can_resume_and_its_orphans_are_collected_later() {
     let report = world.json(&["gc", "--grace", "1h"]);
     assert!(count_fate(&report, "claimed") >= 1, "{report}");
     assert_eq!(
-        count_fate(&report, "deleted") + count_fate(&report, "the daemon has dropped the mount"),
+        count_fate(&report, "deleted") + count_fate(&report, "forgotten"),
         0,
         "{report}"
     );
     // After that they are orphans.
     let report = gc(&world, &[]);
     assert!(
-        count_fate(&report, "deleted") + count_fate(&report, "the daemon has dropped the mount")
+        count_fate(&report, "deleted") + count_fate(&report, "forgotten")
             >= 1,
         "{report}"
     );

@@ -44,8 +44,8 @@ fn renewal_extends_only_needed_blobs() {
     let world = world(&server).config("[retention]\ndefault_days = 0\nrules = []\n");
     let (kept, other) = (tree(), Tree::new().noise("other", 60_000, 2));
     publish(&world, &kept, "kept", "3");
-    let forgotten = publish(&world, &other, "the daemon has dropped the mount", "3");
-    world.run(&["refs", "--remove", "the daemon has dropped the mount"]);
+    let forgotten = publish(&world, &other, "forgotten", "3");
+    world.run(&["refs", "--remove", "forgotten"]);
     let report = world.json(&["renew", "--dry-run"]);
     assert_eq!(report["plan"]["later"], 1, "{report}");
     world.run(&["debug", "epoch", "--advance", "2"]);

@@ -179,7 +179,7 @@ pub(super) fn writes(path: &str, cases: &mut Vec<Case>) {
     let refusals = [
         ("epochs", "0"),
         ("epochs", "54"),
-        ("send_object_to", "no address"),
+        ("send_object_to", "no-address"),
         ("quilt_version", "v2"),
     ];
     let bad = refusals.map(|(name, value)| put(1).with(name, value));
