@@ -293,7 +293,7 @@ impl Builder {
     /// Builds a directory; returns a reference to it, its number of nodes, and its
     /// bytes of content.
     fn complete(&mut self, done: Open) -> (ChunkRef, u64, u64) {
-        self.look_alikes(&done);
+        self.report_lookalikes(&done);
         let bytes = done.entries.iter().map(|entry| entry.size).sum();
         let (directory, hash) = Directory::implied(done.entries);
         let nodes = directory.nodes();
@@ -302,7 +302,7 @@ impl Builder {
     }
 
     /// Reports names in a directory that look identical to people.
-    fn look_alikes(&mut self, done: &Open) {
+    fn report_lookalikes(&mut self, done: &Open) {
         let mut seen: HashMap<String, &Bytes> = HashMap::new();
         for entry in &done.entries {
             let Ok(name) = std::str::from_utf8(&entry.name) else {

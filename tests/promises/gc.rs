@@ -287,8 +287,7 @@ fn killed_publish_can_resume_and_its_orphans_are_collected_later() {
     // After that they are orphans.
     let report = gc(&world, &[]);
     assert!(
-        count_fate(&report, "deleted") + count_fate(&report, "forgotten")
-            >= 1,
+        count_fate(&report, "deleted") + count_fate(&report, "forgotten") >= 1,
         "{report}"
     );
     assert_eq!(report["unneeded"][0]["published"], false);
