@@ -30,6 +30,7 @@
 //! | [`chain`] | the Sui chain: the current commit of a repository object | – |
 //! | [`leases`] | files that protect blobs in use from garbage collection | `config` |
 //! | [`config`] | settings with their defaults | – |
+//! | `allocator` | settings of the system allocator | – |
 //! | [`offload`] | CPU-heavy decoding on blocking threads | – |
 //!
 //! **A read** takes this path: `fuse::Driver::read` → [`repo::Snapshot::read`] →
@@ -44,6 +45,7 @@
 // What is printed passes through `cli::output`, which escapes it.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+mod allocator;
 pub mod cache;
 pub mod chain;
 pub mod cli;

@@ -47,7 +47,6 @@ mod epoch;
 mod explain;
 mod export;
 mod failures;
-mod frugal;
 mod fsck;
 mod gc;
 mod key;
@@ -77,6 +76,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser};
 use clap_complete::Shell;
 
+use crate::allocator;
 use crate::config::Flags;
 use context::Context;
 
@@ -167,7 +167,7 @@ pub fn main() -> ExitCode {
     };
     if let Command::Publish(_) | Command::Export(_) = cli.command {
         // Re-executes the program, which must inherit the user's umask.
-        frugal::begin();
+        allocator::restart_with(allocator::BULK);
     }
     // Restrict files, folders and sockets, including those of the database, to the user,
     // regardless of the inherited umask.

@@ -7,15 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 use super::error::ClientError;
 use super::process;
+use crate::allocator;
 use crate::config::{Origin, Settings};
 
-/// Settings of the system's allocator for programs with large, short-lived buffers. By
-/// default it keeps an arena per thread and, over time, every large buffer: hundreds of
-/// MB.
-const ALLOCATOR_VARIABLES: [(&str, &str); 2] = [
-    ("MALLOC_ARENA_MAX", "2"),
-    ("MALLOC_MMAP_THRESHOLD_", "131072"),
-];
 const WARNING: &str = "warning: ";
 const ERROR: &str = "error: ";
 
@@ -110,7 +104,7 @@ fn spawn(settings: &Settings) -> std::io::Result<Child> {
     }
     process::close_descriptors_on_exec();
     command
-        .envs(ALLOCATOR_VARIABLES)
+        .envs(allocator::DAEMON.iter().copied())
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
