@@ -16,10 +16,10 @@ use walgit_durable::Records;
 use walgit_durable::{AppendLog, LockedLog};
 
 /// Size in bytes above which the file is rewritten without old entries.
-const MOST: u64 = 1 << 20;
+const MAX_LOG_BYTES: u64 = 1 << 20;
 /// Age in days after which an entry counts in no window.
-const OLD_DAYS: u64 = 3650;
-const DAY: u64 = 24 * 3600;
+const MAX_AGE_DAYS: u64 = 3650;
+const DAY_SECONDS: u64 = 24 * 3600;
 
 /// A logged mount.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ impl Activity {
     /// When the file cannot be written; a mount does not depend on it.
     pub fn mounted(&self, name: &str, at: u64) -> std::io::Result<()> {
         let mut log = self.log.lock()?;
-        if log.size() > MOST {
+        if log.size() > MAX_LOG_BYTES {
             tidy(&mut log, at)?;
         }
         log.append(&Mounted {
@@ -90,7 +90,7 @@ impl Activity {
         repository: Option<&Repository>,
         now: u64,
     ) -> std::io::Result<Level> {
-        let since = now.saturating_sub(u64::from(levels.window_days) * DAY);
+        let since = now.saturating_sub(u64::from(levels.window_days) * DAY_SECONDS);
         let of_it =
             |it: &&LedgerEntry| it.name == name && it.at >= since && it.kind == EntryKind::Publish;
         let publishes = ledger.iter().filter(of_it).count() as u64;
@@ -113,11 +113,11 @@ impl Activity {
 
 /// Drops entries that are too old to count.
 fn tidy(log: &mut LockedLog, now: u64) -> std::io::Result<()> {
-    let oldest = now.saturating_sub(OLD_DAYS * DAY);
+    let oldest = now.saturating_sub(MAX_AGE_DAYS * DAY_SECONDS);
     let mut kept: Vec<Mounted> = log.read()?.records;
     kept.retain(|it| it.at >= oldest);
     // If that is still too much, keep the newest entries.
-    let too_many = kept.len().saturating_sub(MOST as usize / 100);
+    let too_many = kept.len().saturating_sub(MAX_LOG_BYTES as usize / 100);
     log.replace(&kept[too_many..])
 }
 
@@ -126,15 +126,15 @@ fn tidy(log: &mut LockedLog, now: u64) -> std::io::Result<()> {
 async fn commits(repository: &Repository, since: u64) -> u64 {
     let recent = |seconds: i64| u64::try_from(seconds).is_ok_and(|at| at >= since);
     let history = repository.git_commits().await.unwrap_or_default();
-    let recent = match history.is_empty() {
-        true => {
-            let tips = repository.head().commits.iter();
-            tips.filter(|it| !it.id.is_none() && recent(it.committer.seconds))
-                .count()
-        }
-        false => (history.iter())
+    let recent = if history.is_empty() {
+        let tips = repository.head().commits.iter();
+        tips.filter(|it| !it.id.is_none() && recent(it.committer.seconds))
+            .count()
+    } else {
+        history
+            .iter()
             .filter(|it| recent(it.committer().seconds))
-            .count(),
+            .count()
     };
     recent as u64
 }
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_are_counted_by_name_and_window_however_many_there_were() {
+    fn mounts_are_counted_by_name_and_window() {
         let dir = tempfile::tempdir().unwrap();
         let activity = Activity::new(dir.path().join("activity/local.jsonl"));
         assert_eq!(activity.mounts("a", 0).unwrap(), 0);
@@ -158,15 +158,15 @@ mod tests {
         assert_eq!(activity.last("c", 20).unwrap(), None);
         // A file that grows too long is truncated, and the newest entries stay.
         let line = "{\"at\":7,\"name\":\"c\"}\n";
-        let many = line.repeat((MOST as usize / line.len()) + 1);
+        let many = line.repeat((MAX_LOG_BYTES as usize / line.len()) + 1);
         std::fs::write(activity.log.path(), many).unwrap();
-        activity.mounted("a", OLD_DAYS * DAY).unwrap();
-        assert!(std::fs::metadata(activity.log.path()).unwrap().len() < MOST);
+        activity.mounted("a", MAX_AGE_DAYS * DAY_SECONDS).unwrap();
+        assert!(std::fs::metadata(activity.log.path()).unwrap().len() < MAX_LOG_BYTES);
         assert_eq!(activity.mounts("a", 1).unwrap(), 1);
     }
 
     #[test]
-    fn what_is_unknown_is_not_taken_for_no_mount() {
+    fn damaged_lines_count_as_mounts() {
         let dir = tempfile::tempdir().unwrap();
         let activity = Activity::new(dir.path().join("local.jsonl"));
         activity.mounted("a", 5).unwrap();

@@ -5,11 +5,12 @@
 //! user did not store is reported as missing immediately.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
@@ -23,7 +24,7 @@ use walrus_client::{
 };
 
 /// Time during which a blob counts as recently stored, in seconds.
-const FRESH: u64 = 600;
+const FRESH_SECONDS: u64 = 600;
 
 /// A store that waits for recently stored blobs.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl FreshStore {
 
     /// Whether this user stored a blob recently and still pays for it.
     async fn is_fresh(&self, blob: BlobId) -> bool {
-        if self.stored().contains(&blob) {
+        if self.stored.lock().contains(&blob) {
             return true;
         }
         let ledger = self.ledger.clone();
@@ -65,7 +66,7 @@ impl FreshStore {
         let Ok(Ok(entries)) = entries.await else {
             return false;
         };
-        let since = unix_seconds().saturating_sub(FRESH);
+        let since = unix_seconds().saturating_sub(FRESH_SECONDS);
         let mut recent = entries.iter().filter(|entry| entry.at >= since);
         let found = recent.find_map(|entry| entry.blobs.iter().find(|it| it.blob == blob));
         let Some(found) = found else {
@@ -75,10 +76,6 @@ impl FreshStore {
             (Some(end), Ok(Some(epoch))) => epoch < end,
             _ => true,
         }
-    }
-
-    fn stored(&self) -> std::sync::MutexGuard<'_, HashSet<BlobId>> {
-        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,7 +104,7 @@ impl BlobReader for FreshStore {
             {
                 return read;
             }
-            tracing::info!("blob {blob} was just stored and is not found yet; trying again");
+            tracing::info!("blob {blob} was stored recently and is not found yet; retrying");
             tokio::time::sleep(wait).await;
             pause = (pause * 2).min(self.retry.longest_pause);
         }
@@ -123,7 +120,7 @@ impl BlobWriter for FreshStore {
         options: &PutOptions,
     ) -> Result<PutReceipt, StoreError> {
         let stored = self.inner.put(blob, body, options).await?;
-        self.stored().insert(blob);
+        self.stored.lock().insert(blob);
         Ok(stored)
     }
 }
@@ -131,7 +128,7 @@ impl BlobWriter for FreshStore {
 #[async_trait]
 impl BlobLifetimes for FreshStore {
     async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
-        self.stored().remove(&blob);
+        self.stored.lock().remove(&blob);
         self.inner.delete(blob).await
     }
 }

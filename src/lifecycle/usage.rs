@@ -52,8 +52,8 @@ pub async fn usage(repository: &Repository) -> Result<Usage, RepoError> {
     // A head also names blobs that only earlier heads needed.
     if !repository.is_implied() {
         let mut walk = Walk::of(repository);
-        while let Some(stretch) = walk.next().await {
-            for found in stretch {
+        while let Some(batch) = walk.next().await {
+            for found in batch {
                 blobs.extend(found.blobs());
                 if let Dependency::Unreadable(why) = found.dependency {
                     return Err(why);

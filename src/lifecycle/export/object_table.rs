@@ -1,7 +1,9 @@
 //! Git IDs and checkout sizes of the objects of an archive, by object number.
 
 use super::sizes::Size;
-use walgit_format::archive::Segment;
+use crate::repo::RepoError;
+use crate::repo::archive::Archive;
+use walgit_format::archive::{Segment, StoredEntry, Target};
 
 /// The objects of an archive that were converted. Memory grows with these, not with the
 /// number that a segment declares.
@@ -81,6 +83,28 @@ impl ObjectTable {
         let segment = self.segment_of(number)?;
         let at = usize::try_from(number - segment.first_tree).ok()?;
         segment.tree_sizes.get(at).copied()
+    }
+
+    /// Returns the size of a tree whose entries were all added.
+    pub(super) fn size_of(
+        &self,
+        entries: &[StoredEntry],
+        archive: &Archive,
+    ) -> Result<Size, RepoError> {
+        let mut size = Size::default();
+        for entry in entries {
+            let below = match entry.target {
+                Target::Number(tree) if entry.is_tree() => self.tree_size(tree).unwrap_or_default(),
+                Target::Number(content) => Size {
+                    entries: 0,
+                    bytes: archive.content(content)?.len(),
+                },
+                Target::Id(_) => Size::default(),
+            };
+            size.entries = size.entries.saturating_add(1).saturating_add(below.entries);
+            size.bytes = size.bytes.saturating_add(below.bytes);
+        }
+        Ok(size)
     }
 }
 

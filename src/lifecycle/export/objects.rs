@@ -15,7 +15,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::error::ExportError;
 use super::object_table::ObjectTable;
 use super::pack::{self, PackWriter, Packed, Packer};
-use super::sizes::Size;
 use crate::repo::RepoError;
 use crate::repo::archive::Archive;
 use walgit_format::MalformedNode;
@@ -238,7 +237,7 @@ impl Unpacking<'_> {
                 let objects = &mut self.done.objects;
                 let raw = raw_tree(&tree, |number| objects.id(number)).map_err(malformed(chunk))?;
                 let id = pack::id(self.hash, Kind::Tree, &raw)?;
-                let size = Size::of_tree(&tree, objects, &self.archive)?;
+                let size = objects.size_of(&tree, &self.archive)?;
                 objects.add_tree(id.as_slice(), size);
                 if !self.pack.holds(&id) {
                     bytes += raw.len();
@@ -311,7 +310,7 @@ fn check_tree(
 
 /// Decodes all trees of a segment, and reports for each group, in order, whether its
 /// trees are decodable and refer only to objects of the history.
-pub(in crate::lifecycle) async fn check_trees(
+pub(crate) async fn check_trees(
     archive: &Arc<Archive>,
     segment: &Arc<Segment>,
     hash: gix::hash::Kind,

@@ -7,10 +7,6 @@
 use std::path::Path;
 
 use super::error::ExportError;
-use super::object_table::ObjectTable;
-use crate::repo::RepoError;
-use crate::repo::archive::Archive;
-use walgit_format::archive::{StoredEntry, Target};
 
 /// Approximate disk space of a file or directory besides its content, in bytes.
 const ENTRY_DISK_BYTES: u64 = 4096;
@@ -44,30 +40,6 @@ impl Default for CheckoutLimits {
 }
 
 impl Size {
-    /// Returns the size of a tree whose entries were all added to `objects`.
-    pub(super) fn of_tree(
-        entries: &[StoredEntry],
-        objects: &ObjectTable,
-        archive: &Archive,
-    ) -> Result<Self, RepoError> {
-        let mut size = Size::default();
-        for entry in entries {
-            let below = match entry.target {
-                Target::Number(tree) if entry.is_tree() => {
-                    objects.tree_size(tree).unwrap_or_default()
-                }
-                Target::Number(content) => Size {
-                    entries: 0,
-                    bytes: archive.content(content)?.len(),
-                },
-                Target::Id(_) => Size::default(),
-            };
-            size.entries = size.entries.saturating_add(1).saturating_add(below.entries);
-            size.bytes = size.bytes.saturating_add(below.bytes);
-        }
-        Ok(size)
-    }
-
     /// Rejects a checkout that exceeds its limits or the free space at `dir`.
     pub(super) fn check(self, limits: CheckoutLimits, dir: &Path) -> Result<(), ExportError> {
         let entries = (

@@ -13,7 +13,7 @@ use walgit_format::git::RawCommit;
 use walgit_format::head::GitId;
 
 /// All contents and trees of a history, built and hashed; only the IDs are kept.
-pub(in crate::lifecycle) struct RebuiltHistory {
+pub(crate) struct RebuiltHistory {
     archive: Arc<Archive>,
     /// The objects that exist.
     pack: PackWriter,
@@ -25,7 +25,7 @@ impl RebuiltHistory {
     /// the total.
     ///
     /// Must be called within a multi-threaded runtime.
-    pub(in crate::lifecycle) async fn of(
+    pub(crate) async fn of(
         archive: &Arc<Archive>,
         hash: gix::hash::Kind,
         progress: &(dyn Fn(u64, u64) + Sync),
@@ -39,22 +39,22 @@ impl RebuiltHistory {
     }
 
     /// Returns the plain bytes to hash for a history.
-    pub(in crate::lifecycle) fn cost(archive: &Archive) -> u64 {
+    pub(crate) fn cost(archive: &Archive) -> u64 {
         plain_bytes(archive)
     }
 
     /// Verifies that a commit names the tree that is stored for it.
-    pub(in crate::lifecycle) fn check(&self, commit: &RawCommit) -> Result<(), ExportError> {
+    pub(crate) fn check(&self, commit: &RawCommit) -> Result<(), ExportError> {
         commits::check(&self.archive, commit, &self.unpacked.objects)
     }
 
     /// Whether a tree or content with this ID exists.
-    pub(in crate::lifecycle) fn holds(&self, id: &GitId) -> bool {
+    pub(crate) fn holds(&self, id: &GitId) -> bool {
         gix::oid::try_from_bytes(&id.0).is_ok_and(|id| self.pack.holds(id))
     }
 
     /// Returns the ID of the object with this number.
-    pub(in crate::lifecycle) fn id(&self, number: u64) -> Option<GitId> {
+    pub(crate) fn id(&self, number: u64) -> Option<GitId> {
         let id = self.unpacked.objects.id(number)?;
         Some(GitId(id.to_vec()))
     }
@@ -69,7 +69,7 @@ pub(super) fn tip(repository: &Repository) -> Result<GitId, ExportError> {
 }
 
 /// Returns the hash function of an ID.
-pub(in crate::lifecycle) fn hash_kind(id: &GitId) -> gix::hash::Kind {
+pub(crate) fn hash_kind(id: &GitId) -> gix::hash::Kind {
     if id.0.len() == 32 {
         gix::hash::Kind::Sha256
     } else {
@@ -78,9 +78,7 @@ pub(in crate::lifecycle) fn hash_kind(id: &GitId) -> gix::hash::Kind {
 }
 
 /// Returns the hash function of the object IDs of a repository.
-pub(in crate::lifecycle) fn hash_of(
-    repository: &Repository,
-) -> Result<gix::hash::Kind, ExportError> {
+pub(crate) fn hash_of(repository: &Repository) -> Result<gix::hash::Kind, ExportError> {
     match repository.head().commits.first().map(|commit| &commit.id) {
         Some(CommitId::Git(id)) => Ok(hash_kind(id)),
         _ => Err(ExportError::NotGit),
@@ -88,7 +86,7 @@ pub(in crate::lifecycle) fn hash_of(
 }
 
 /// Verifies that git allows the names of all refs.
-pub(in crate::lifecycle) fn check_ref_names(archive: &Archive) -> Result<(), ExportError> {
+pub(crate) fn check_ref_names(archive: &Archive) -> Result<(), ExportError> {
     layout::check_refs(archive.refs())?;
     layout::head(archive, &GitId::default()).map(|_| ())
 }

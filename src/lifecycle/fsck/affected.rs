@@ -4,14 +4,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::fault::{FaultKind, Faults};
-use super::stored_end;
+use super::fault::{FaultKind, Faults, MAX_REPORTED, stored_end};
 use crate::lifecycle::walk::{ChunkRole, Dependency, ItemPath, Walk, WalkItem, with_bases};
 use crate::repo::Repository;
 use walgit_format::chunk::ChunkRef;
-
-/// Maximum number of affected items to name.
-pub const MAX_REPORTED: usize = 1000;
 
 /// Something that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,8 +25,8 @@ pub(super) async fn affected(repository: &Repository, faults: &Faults) -> (Vec<A
     let (mut reported, mut count) = (Vec::new(), 0);
     let mut last: Option<Arc<ItemPath>> = None;
     let mut walk = Walk::of(repository);
-    while let Some(stretch) = walk.next().await {
-        for found in stretch {
+    while let Some(batch) = walk.next().await {
+        for found in batch {
             // One entry per file: its first faulty chunk.
             let is_same = last.as_ref().is_some_and(|it| Arc::ptr_eq(it, &found.path));
             let Some(why) = (!is_same)

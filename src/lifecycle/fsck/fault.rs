@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::MAX_REPORTED;
 use crate::cache::CacheError;
 use crate::lifecycle::walk::{ChunkRole, ItemPath, fingerprint};
-use crate::repo::RepoError;
-use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob};
+use crate::repo::{RepoError, Repository};
+use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob, private_len};
 use walrus_client::StoreError;
+
+/// Maximum number of affected items, and of faulty objects, to name.
+pub const MAX_REPORTED: usize = 1000;
 
 /// Kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -261,5 +263,14 @@ impl Faults {
         let objects = (self.objects.into_iter()).map(|(what, kind, why)| fault(kind, what, why));
         let stored = blobs.chain(chunks).chain(wholes).chain(nodes);
         stored.chain(objects).chain(more).collect()
+    }
+}
+
+/// Returns the end of a chunk in its blob as stored.
+pub(super) fn stored_end(repository: &Repository, chunk: &ChunkRef) -> u64 {
+    let end = chunk.range().end();
+    match repository.key() {
+        Some(_) => private_len(end).unwrap_or(u64::MAX),
+        None => end,
     }
 }

@@ -14,11 +14,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
-
+use super::checker::Checker;
 use super::fault::FaultKind;
+use super::options::HistoryCheck;
+use super::report::HistorySummary;
 use super::shown::{self, ExpectedTrees};
-use super::{Checker, HistoryCheck};
 use crate::lifecycle::export::{
     ExportError, RebuiltHistory, check_ref_names, check_trees, hash_of,
 };
@@ -30,21 +30,6 @@ use walgit_format::MalformedNode;
 use walgit_format::chunk::ChunkRef;
 use walgit_format::git::{RawCommit, tag_kind, tag_target};
 use walgit_format::head::{AttachmentKind, CommitId, GitId};
-
-/// Summary of a checked history.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct HistorySummary {
-    /// Number of commits.
-    pub commits: u64,
-    /// Number of stored trees, including duplicates.
-    pub trees: u64,
-    /// Number of stored file contents, including duplicates.
-    pub contents: u64,
-    /// Number of annotated tags.
-    pub tags: u64,
-    /// Whether all objects were read and hashed.
-    pub hashed: bool,
-}
 
 /// The objects that commits and refs are checked against.
 struct HistoryIndex<'a> {

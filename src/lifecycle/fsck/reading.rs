@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::fault::FaultKind;
-use super::{Checker, stored_end};
+use super::checker::Checker;
+use super::fault::{FaultKind, stored_end};
 use crate::lifecycle::walk::ChunkRole;
 use crate::repo::RepoError;
 use walgit_format::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gix::objs::Kind as ObjectKind;
 
-use super::Checker;
+use super::checker::Checker;
 use super::fault::FaultKind;
 use crate::lifecycle::export::{RebuiltHistory, hash_kind};
 use crate::lifecycle::walk::{ItemPath, tree_names};

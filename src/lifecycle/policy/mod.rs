@@ -11,30 +11,13 @@
 
 mod rule;
 
-pub use rule::{InvalidRule, Rule};
+pub use rule::{Facts, InvalidRule, Rule};
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::config::{Keep, Level, Retention, Settings};
-
-/// Properties of some content.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Facts<'a> {
-    /// Path in the tree.
-    pub path: &'a [u8],
-    /// Class as reported by `analyze`.
-    pub class: &'a str,
-    /// Length in bytes.
-    pub size: u64,
-    /// Storage tier: `inline`, `chunked`, `walrus`.
-    pub tier: &'a str,
-    /// Branches, and tags as `tags/NAME`, that last referred to the content.
-    pub refs: &'a [String],
-    /// Activity level of the repository; `None` if unknown.
-    pub activity: Option<Level>,
-}
+use crate::config::{Keep, Retention, Settings};
 
 /// Decision of a policy about some content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -85,13 +68,13 @@ impl Policy {
                 Err(why) => bad.push(why),
             }
         }
-        match bad.is_empty() {
-            true => Ok(Policy {
-                rules,
-                default: Keep::Days(retention.default_days),
-            }),
-            false => Err(bad),
+        if !bad.is_empty() {
+            return Err(bad);
         }
+        Ok(Policy {
+            rules,
+            default: Keep::Days(retention.default_days),
+        })
     }
 
     /// Returns the policy in force.
@@ -107,16 +90,9 @@ impl Policy {
 
     /// Decides how long some content is kept.
     pub fn decide(&self, facts: &Facts<'_>) -> Decision {
-        match self.rules.iter().position(|rule| rule.fits(facts)) {
-            Some(at) => Decision {
-                rule: Some(at),
-                keep: self.rules[at].keep(),
-            },
-            None => Decision {
-                rule: None,
-                keep: self.default,
-            },
-        }
+        let rule = self.rules.iter().position(|rule| rule.fits(facts));
+        let keep = rule.map_or(self.default, |at| self.rules[at].keep());
+        Decision { rule, keep }
     }
 
     /// Returns rules that never decide, because an earlier rule matches everything that
@@ -134,7 +110,7 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RetentionRule;
+    use crate::config::{Level, RetentionRule};
 
     fn facts<'a>(path: &'a str, class: &'a str) -> Facts<'a> {
         Facts {

@@ -8,8 +8,7 @@ use gix::glob::pattern::Case;
 use gix::glob::wildmatch::Mode;
 use serde::Serialize;
 
-use super::Facts;
-use crate::config::{Keep, RetentionRule};
+use crate::config::{Keep, Level, RetentionRule};
 
 /// Content classes as reported by `analyze`.
 const CLASSES: [&str; 7] = [
@@ -22,6 +21,23 @@ const CLASSES: [&str; 7] = [
     "code",
 ];
 const TIERS: [&str; 3] = ["inline", "chunked", "walrus"];
+
+/// Properties of some content.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Facts<'a> {
+    /// Path in the tree.
+    pub path: &'a [u8],
+    /// Class as reported by `analyze`.
+    pub class: &'a str,
+    /// Length in bytes.
+    pub size: u64,
+    /// Storage tier: `inline`, `chunked`, `walrus`.
+    pub tier: &'a str,
+    /// Branches, and tags as `tags/NAME`, that last referred to the content.
+    pub refs: &'a [String],
+    /// Activity level of the repository; `None` if unknown.
+    pub activity: Option<Level>,
+}
 
 /// An invalid rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
@@ -36,12 +52,12 @@ pub struct InvalidRule {
 /// A valid rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    says: RetentionRule,
+    settings: RetentionRule,
     path: Option<Pattern>,
 }
 
 impl Rule {
-    pub(super) fn of(says: &RetentionRule) -> Result<Self, String> {
+    pub(super) fn of(settings: &RetentionRule) -> Result<Self, String> {
         let known = |what: &str, value: &Option<String>, known: &[&str]| match value {
             Some(value) if !known.contains(&value.as_str()) => Err(format!(
                 "there is no {what} `{value}`; there are: {}",
@@ -49,50 +65,52 @@ impl Rule {
             )),
             _ => Ok(()),
         };
-        known("class", &says.class, &CLASSES)?;
-        known("tier", &says.tier, &TIERS)?;
-        if let (Some(above), Some(below)) = (says.larger_than, says.smaller_than)
+        known("class", &settings.class, &CLASSES)?;
+        known("tier", &settings.tier, &TIERS)?;
+        if let (Some(above), Some(below)) = (settings.larger_than, settings.smaller_than)
             && above.saturating_add(1) >= below
         {
             return Err(format!(
                 "no file is larger than {above} and smaller than {below} bytes"
             ));
         }
-        if says.reference.as_deref() == Some("") {
+        if settings.reference.as_deref() == Some("") {
             return Err("`ref` is empty".into());
         }
-        let path = match &says.path {
+        let path = match &settings.path {
             None => None,
             Some(text) if text.starts_with('!') => {
                 return Err(format!(
-                    "path `{text}`: a rule says what it is about, not what it is not"
+                    "path `{text}`: a rule cannot exclude paths with `!`"
                 ));
             }
             Some(text) => {
                 let pattern = Pattern::from_bytes(text.as_bytes());
-                Some(pattern.ok_or_else(|| format!("path `{text}` fits nothing"))?)
+                Some(pattern.ok_or_else(|| format!("path `{text}` matches nothing"))?)
             }
         };
         Ok(Rule {
-            says: says.clone(),
+            settings: settings.clone(),
             path,
         })
     }
 
     /// Returns how long matching content is kept.
     pub fn keep(&self) -> Keep {
-        self.says.keep
+        self.settings.keep
     }
 
     /// Whether the rule matches this content.
     pub fn fits(&self, facts: &Facts<'_>) -> bool {
-        let says = &self.says;
-        says.class.as_deref().is_none_or(|it| it == facts.class)
-            && says.tier.as_deref().is_none_or(|it| it == facts.tier)
-            && says.larger_than.is_none_or(|it| facts.size > it)
-            && says.smaller_than.is_none_or(|it| facts.size < it)
-            && says.activity.is_none_or(|it| facts.activity == Some(it))
-            && (says.reference.as_deref())
+        let settings = &self.settings;
+        settings.class.as_deref().is_none_or(|it| it == facts.class)
+            && settings.tier.as_deref().is_none_or(|it| it == facts.tier)
+            && settings.larger_than.is_none_or(|it| facts.size > it)
+            && settings.smaller_than.is_none_or(|it| facts.size < it)
+            && settings
+                .activity
+                .is_none_or(|it| facts.activity == Some(it))
+            && (settings.reference.as_deref())
                 .is_none_or(|glob| facts.refs.iter().any(|name| ref_fits(glob, name)))
             && self
                 .path
@@ -105,7 +123,7 @@ impl Rule {
         fn wider<T: PartialEq>(mine: &Option<T>, others: &Option<T>) -> bool {
             mine.is_none() || mine == others
         }
-        let (mine, others) = (&self.says, &other.says);
+        let (mine, others) = (&self.settings, &other.settings);
         wider(&mine.class, &others.class)
             && wider(&mine.tier, &others.tier)
             && wider(&mine.activity, &others.activity)
@@ -122,23 +140,26 @@ impl Rule {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let says = &self.says;
+        let settings = &self.settings;
         let mut parts = Vec::new();
         let mut part = |name: &str, value: Option<String>| {
             parts.extend(value.map(|value| format!("{name} {value}")));
         };
-        part("ref", says.reference.clone());
-        part("class", says.class.clone());
-        part("path", says.path.clone());
-        let activity = says.activity.map(|it| format!("{it:?}").to_lowercase());
+        part("ref", settings.reference.clone());
+        part("class", settings.class.clone());
+        part("path", settings.path.clone());
+        let activity = settings.activity.map(|it| format!("{it:?}").to_lowercase());
         part("activity", activity);
-        part("tier", says.tier.clone());
-        part("larger than", says.larger_than.map(|it| it.to_string()));
-        part("smaller than", says.smaller_than.map(|it| it.to_string()));
-        match parts.is_empty() {
-            true => f.write_str("everything"),
-            false => f.write_str(&parts.join(", ")),
+        part("tier", settings.tier.clone());
+        part("larger than", settings.larger_than.map(|it| it.to_string()));
+        part(
+            "smaller than",
+            settings.smaller_than.map(|it| it.to_string()),
+        );
+        if parts.is_empty() {
+            return f.write_str("everything");
         }
+        f.write_str(&parts.join(", "))
     }
 }
 

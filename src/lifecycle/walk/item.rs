@@ -156,7 +156,7 @@ pub fn with_bases(
 }
 
 /// Fingerprint of a chunk and its location; collisions are practically impossible.
-pub(in crate::lifecycle) fn fingerprint(chunk: &ChunkRef) -> [u8; 16] {
+pub(crate) fn fingerprint(chunk: &ChunkRef) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(chunk.hash.as_bytes());
     hasher.update(chunk.location.blob.as_bytes());

@@ -370,9 +370,11 @@ impl<'a> Compactor<'a> {
             bytes: published.bytes_stored,
             billed: published.bytes_billed,
         };
-        let cost = match self.settings.network.value.is_free() {
-            true => 0.0,
-            false => bill.price(&self.price, candidate.epochs),
+        let is_free = self.settings.network.value.is_free();
+        let cost = if is_free {
+            0.0
+        } else {
+            bill.price(&self.price, candidate.epochs)
         };
         let bytes = published.bytes_stored;
         block_in_place(|| {

@@ -73,8 +73,8 @@ pub(super) async fn measure(
     let mut content: HashSet<ChunkHash> = HashSet::new();
     let mut patches: HashMap<ChunkHash, ChunkRef> = HashMap::new();
     let mut walk = Walk::of(repository);
-    while let Some(stretch) = walk.next().await {
-        for found in stretch {
+    while let Some(batch) = walk.next().await {
+        for found in batch {
             let (chunk, role) = match found.dependency {
                 Dependency::Chunk(chunk, role) => (chunk, role),
                 Dependency::Unreadable(why) => return Err(why),

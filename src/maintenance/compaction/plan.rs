@@ -108,9 +108,10 @@ pub(super) fn plan_compaction(
         let network = part(now.requests.min(then.requests), score.requests);
         let cost = part(now.billed.min(then.billed), score.billed);
         let both = weights.network + weights.cost;
-        let score = match both > 0.0 {
-            true => (weights.network * network + weights.cost * cost) / both,
-            false => (network + cost) / 2.0,
+        let score = if both > 0.0 {
+            (weights.network * network + weights.cost * cost) / both
+        } else {
+            (network + cost) / 2.0
         };
         LayoutScore {
             network,

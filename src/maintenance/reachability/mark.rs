@@ -194,8 +194,8 @@ impl Marks {
         self.heads += 1;
         let mut failed = None;
         let mut walk = Walk::of(repository);
-        while let Some(stretch) = walk.next().await {
-            for found in stretch {
+        while let Some(batch) = walk.next().await {
+            for found in batch {
                 self.live.extend(found.blobs());
                 if let Dependency::Unreadable(why) = found.dependency {
                     failed.get_or_insert(why);

@@ -105,8 +105,8 @@ pub(super) async fn retain(
         };
         judge.nodes.insert(blob);
         let mut walk = Walk::of(&repository);
-        while let Some(stretch) = walk.next().await {
-            stretch.iter().for_each(|found| judge.found(found));
+        while let Some(batch) = walk.next().await {
+            batch.iter().for_each(|found| judge.found(found));
         }
         judge.finish();
     }
