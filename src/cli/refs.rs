@@ -14,7 +14,7 @@ use super::names::{self, FormerTarget};
 use super::output;
 use super::session::Session;
 use crate::config::Settings;
-use crate::leases::{Lease, Leases};
+use crate::leases::{Leases, PublishLease};
 use crate::repo::refs::{Expected, NamedRef, PastRef, RefStore, RefStoreError};
 use crate::repo::{Lineage, Repository, Target};
 use walgit_format::chunk::SecretKey;
@@ -147,7 +147,7 @@ impl<'a> Change<'a> {
     }
 
     /// Protects a head from garbage collection until its name is set.
-    fn lease(&self, address: &Address) -> Result<Lease> {
+    fn lease(&self, address: &Address) -> Result<PublishLease> {
         let lease = Leases::of(self.session.settings).take()?;
         if let Address::Walrus { blob, .. } = address {
             lease.needs(*blob)?;

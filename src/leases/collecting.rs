@@ -10,17 +10,19 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::error::{LeaseError, failed};
+use super::location::Leases;
 use super::lock::Locked;
-use super::{InUse, LeaseError, Leases, failed};
+use super::records::InUse;
 use walgit_durable::{open_regular, open_regular_with};
 use walgit_format::chunk::BlobId;
 
-const NAME: &str = "collecting";
+const FILE_NAME: &str = "collecting";
 /// How long a claim waits for a batch of deletions.
-const PATIENCE: Duration = Duration::from_secs(60);
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a collector waits for a previous one to end.
-const ENDING: Duration = Duration::from_secs(3);
-const PAUSE: Duration = Duration::from_millis(10);
+const COLLECTOR_EXIT_TIMEOUT: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Makes this process the only collector until dropped, or until the process ends.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ impl Drop for Condemned<'_> {
 
 impl Leases {
     fn collecting_path(&self) -> PathBuf {
-        self.dir.join(NAME)
+        self.dir.join(FILE_NAME)
     }
 
     /// Begins a collection.
@@ -55,7 +57,9 @@ impl Leases {
         let begun = Instant::now();
         loop {
             match self.try_collect() {
-                Err(LeaseError::Busy) if begun.elapsed() < ENDING => std::thread::sleep(PAUSE),
+                Err(LeaseError::Busy) if begun.elapsed() < COLLECTOR_EXIT_TIMEOUT => {
+                    std::thread::sleep(POLL_INTERVAL)
+                }
                 done => return done,
             }
         }
@@ -111,13 +115,13 @@ impl Leases {
             let locked = self.lock()?;
             match self.condemned(blobs)? {
                 None => return Ok(locked),
-                Some((blob, pid)) if begun.elapsed() > PATIENCE => {
+                Some((blob, pid)) if begun.elapsed() > CLAIM_TIMEOUT => {
                     return Err(LeaseError::Deleting { blob, pid });
                 }
                 Some(_) => {}
             }
             drop(locked);
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 }

@@ -5,10 +5,10 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{LeaseError, failed};
+use super::error::{LeaseError, failed};
 use walgit_durable::{FileLock, create_private_dir, open_regular};
 
-const NAME: &str = "lock";
+const FILE_NAME: &str = "lock";
 
 /// The held lock.
 #[derive(Debug)]
@@ -20,14 +20,14 @@ pub(super) struct Locked {
 /// Acquires the lock exclusively; creates the directory if needed.
 pub(super) fn exclusive(dir: &Path) -> Result<Locked, LeaseError> {
     create_private_dir(dir).map_err(failed(dir))?;
-    let path = dir.join(NAME);
+    let path = dir.join(FILE_NAME);
     let lock = FileLock::exclusive(&path).map_err(failed(&path))?;
     Ok(Locked { lock, path })
 }
 
 /// Acquires the lock for reading; `None` if the directory does not exist.
 pub(super) fn shared(dir: &Path) -> Result<Option<Locked>, LeaseError> {
-    let path = dir.join(NAME);
+    let path = dir.join(FILE_NAME);
     match FileLock::shared(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         lock => {
@@ -39,7 +39,7 @@ pub(super) fn shared(dir: &Path) -> Result<Option<Locked>, LeaseError> {
 
 /// Returns the generation without the lock; 0 if the lock was never taken.
 pub(super) fn generation(dir: &Path) -> Result<u64, LeaseError> {
-    let path = dir.join(NAME);
+    let path = dir.join(FILE_NAME);
     match open_regular(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
         file => read(&file.map_err(failed(&path))?).map_err(failed(&path)),

@@ -9,58 +9,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::{InUse, LeaseError, LeaseFile, Leases, failed, is_recent};
+use super::error::{LeaseError, failed};
+use super::lease_file::{LeaseFile, is_recent};
+use super::location::Leases;
+use super::records::{HeldHead, Holder, InUse, MountRecord};
 use walgit_durable::open_regular_with;
 use walgit_format::Address;
 use walgit_format::chunk::BlobId;
 
-pub(super) const ENDING: &str = "mount";
+pub(super) const EXTENSION: &str = "mount";
 /// Extension of a file that is about to replace a lease.
 const REPLACEMENT: &str = "mount-new";
-
-/// The holder of a mount lease: the first line of its file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// Process ID.
-    pub pid: u32,
-    /// The mount point, as seen by the process that made the mount.
-    pub folder: PathBuf,
-    /// Name of the network.
-    pub network: String,
-    /// Persistent identity of the repository.
-    pub identity: String,
-    /// Time of the mount, in seconds since 1970.
-    pub since: u64,
-}
-
-/// A head that is read through a mount: a further line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldHead {
-    /// Address of the head.
-    pub address: String,
-    /// All blobs that the head names. Empty until the head is opened, and for foreign
-    /// formats, which do not list them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub blobs: Vec<BlobId>,
-}
 
 /// When a collector noticed that the process had ended: the last line.
 #[derive(Debug, Serialize, Deserialize)]
 struct Noticed {
     ended: u64,
-}
-
-/// The content of a mount lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MountRecord {
-    /// Identifies the mount in the kernel's mount table.
-    pub id: String,
-    /// The holder.
-    pub holder: Holder,
-    /// The heads.
-    pub heads: Vec<HeldHead>,
-    /// Whether the process is alive.
-    pub is_held: bool,
 }
 
 /// The lease of a mount that this process serves; removed on drop.
@@ -89,7 +53,7 @@ fn merge(heads: &mut Vec<HeldHead>, head: HeldHead) {
 
 impl Leases {
     fn mount_path(&self, id: &str) -> PathBuf {
-        self.dir.join(format!("{id}.{ENDING}"))
+        self.dir.join(format!("{id}.{EXTENSION}"))
     }
 
     /// Creates a lease for a mount that is about to be served. Blocks.

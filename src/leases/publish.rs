@@ -5,7 +5,7 @@
 //! collected in between. It releases the lease when the head that needs the blobs has a
 //! name. The lease of a failed or killed publish counts for the grace period, so that the
 //! publish can be repeated and resumed. After that it identifies orphaned blobs
-//! ([`Ended`]).
+//! ([`AbandonedLease`]).
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -16,15 +16,18 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{InUse, LeaseError, LeaseFile, Leases, failed, is_recent};
+use super::error::{LeaseError, failed};
+use super::lease_file::{LeaseFile, is_recent};
+use super::location::Leases;
+use super::records::{AbandonedLease, InUse};
 use walgit_format::chunk::BlobId;
 
-pub(super) const ENDING: &str = "lease";
+pub(super) const EXTENSION: &str = "lease";
 
 /// The lease of a publish. If dropped with claims, the file stays: the publish did not
 /// finish.
 #[derive(Debug)]
-pub struct Lease {
+pub struct PublishLease {
     leases: Leases,
     path: PathBuf,
     file: Mutex<File>,
@@ -32,28 +35,18 @@ pub struct Lease {
     used: AtomicBool,
 }
 
-/// The claims of a publish that failed or was killed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    path: PathBuf,
-    /// The blobs.
-    pub blobs: Vec<BlobId>,
-    /// Time of the last claim, in seconds since 1970.
-    pub at: u64,
-}
-
 impl Leases {
     /// Takes a lease for a new publish. Blocks.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn take(&self) -> Result<Lease, LeaseError> {
+    pub fn take(&self) -> Result<PublishLease, LeaseError> {
         let locked = self.lock()?;
         self.register(&locked)?;
         let make = || {
             let (file, path) = tempfile::Builder::new()
                 .prefix("")
-                .suffix(&format!(".{ENDING}"))
+                .suffix(&format!(".{EXTENSION}"))
                 .tempfile_in(&self.dir)?
                 .keep()
                 .map_err(|error| error.error)?;
@@ -61,7 +54,7 @@ impl Leases {
             Ok((file, path))
         };
         let (file, path) = make().map_err(failed(&self.dir))?;
-        Ok(Lease {
+        Ok(PublishLease {
             leases: self.clone(),
             path,
             file: Mutex::new(file),
@@ -73,7 +66,7 @@ impl Leases {
     ///
     /// # Errors
     /// When the file cannot be removed.
-    pub fn forget(&self, ended: &Ended) -> Result<(), LeaseError> {
+    pub fn forget(&self, ended: &AbandonedLease) -> Result<(), LeaseError> {
         remove(&ended.path)
     }
 
@@ -93,7 +86,7 @@ fn remove(path: &Path) -> Result<(), LeaseError> {
     }
 }
 
-impl Lease {
+impl PublishLease {
     /// Claims a blob that is about to be created, which protects it from collection.
     /// Waits while a collector is deleting it. Blocks.
     ///
@@ -107,7 +100,7 @@ impl Lease {
     /// Claims an existing blob: a head that the publish builds on.
     ///
     /// # Errors
-    /// As [`Lease::claim`].
+    /// As [`PublishLease::claim`].
     pub fn needs(&self, blob: BlobId) -> Result<(), LeaseError> {
         let locked = self.leases.lock_to_claim(&[blob])?;
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +126,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for PublishLease {
     fn drop(&mut self) {
         if !self.used.load(Ordering::SeqCst) {
             // If this fails, the remaining file names no blobs.
@@ -160,7 +153,7 @@ pub(super) fn read(
             .and_then(|it| it.parse().ok());
         blobs.push(blob.ok_or_else(|| LeaseError::Damaged {
             path: path.into(),
-            why: format!("line {} is no blob ID", blobs.len() + 1),
+            why: format!("line {} is not a blob ID", blobs.len() + 1),
         })?);
     }
     if file.is_held || is_recent(at, now, grace) {
@@ -168,7 +161,7 @@ pub(super) fn read(
     }
     if !file.is_held {
         let path = path.into();
-        in_use.ended.push(Ended { path, blobs, at });
+        in_use.ended.push(AbandonedLease { path, blobs, at });
     }
     Ok(())
 }
@@ -191,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_claimed_stays_claimed_until_the_lease_is_given_back() {
+    fn claims_last_until_the_lease_is_released() {
         let dir = tempfile::tempdir().unwrap();
         let leases = Leases::new(&dir.path().join("leases"));
         let (one, two) = (leases.take().unwrap(), leases.take().unwrap());
@@ -212,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lease_of_a_publish_that_was_killed_counts_for_the_grace_period() {
+    fn the_lease_of_a_killed_publish_counts_for_the_grace_period() {
         let dir = tempfile::tempdir().unwrap();
         let leases = Leases::new(dir.path());
         let lease = leases.take().unwrap();
@@ -242,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_is_claimed_before_it_is_condemned_or_after_it_is_deleted() {
+    fn claims_and_deletions_of_a_blob_exclude_each_other() {
         let dir = tempfile::tempdir().unwrap();
         let leases = Leases::new(dir.path());
         let lease = leases.take().unwrap();
@@ -275,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_was_removed_claims_nothing() {
+    fn a_removed_lease_cannot_claim() {
         let dir = tempfile::tempdir().unwrap();
         let leases = Leases::new(dir.path());
         let lease = leases.take().unwrap();

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_survives_its_text_form_and_a_label_is_none() {
+    fn tags_round_trip_through_text_and_labels_are_no_tags() {
         let tag = MountTag {
             stores: StoreTags(vec![1, 0xffff_ffff]),
             id: MountTag::new_id(),

@@ -5,32 +5,15 @@
 //! collector started with one of them knows the others.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
+use super::error::{LeaseError, failed};
+use super::lease_file::LeaseFile;
+use super::location::Leases;
 use super::lock::Locked;
-use super::{InUse, LeaseError, LeaseFile, Leases, failed};
+use super::records::{InUse, OtherUser, StoreUser};
 
-pub(super) const ENDING: &str = "user";
-
-/// Locations of the data of a user who publishes into a store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoreUser {
-    /// The directory of names.
-    pub names: PathBuf,
-    /// The ledger.
-    pub ledger: PathBuf,
-}
-
-/// Another user of a store, and the registration file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OtherUser {
-    /// The user.
-    pub user: StoreUser,
-    /// The file.
-    pub file: PathBuf,
-}
+pub(super) const EXTENSION: &str = "user";
 
 impl Leases {
     /// Registers this user, once.
@@ -42,7 +25,7 @@ impl Leases {
         walgit_durable::create_private_dir(&user.names).map_err(failed(&user.names))?;
         let user = absolute(user)?;
         let name = blake3::hash(user.names.as_os_str().as_encoded_bytes()).to_hex();
-        let file = self.dir.join(format!("{}.{ENDING}", &name[..16]));
+        let file = self.dir.join(format!("{}.{EXTENSION}", &name[..16]));
         if file.exists() {
             return Ok(());
         }

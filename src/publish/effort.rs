@@ -72,21 +72,23 @@ impl Speed {
         }
     }
 
-    /// The zstd level for a patch; most of its content comes from the base.
-    pub(super) fn patch_level(self) -> i32 {
+    /// The zstd levels for patches, most of whose content comes from the base, and for
+    /// chunks with a dictionary.
+    fn levels(self) -> (i32, i32) {
         match self {
-            Speed::Fast => 5,
-            Speed::Thorough => 15,
-            Speed::Best => 19,
+            Speed::Fast => (5, 9),
+            Speed::Thorough => (15, 15),
+            Speed::Best => (19, 19),
         }
+    }
+
+    /// The zstd level for a patch.
+    pub(super) fn patch_level(self) -> i32 {
+        self.levels().0
     }
 
     /// The zstd level that dictionaries are prepared for.
     pub(super) fn dictionary_level(self) -> i32 {
-        match self {
-            Speed::Fast => 9,
-            Speed::Thorough => 15,
-            Speed::Best => 19,
-        }
+        self.levels().1
     }
 }

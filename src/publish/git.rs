@@ -14,6 +14,7 @@ use super::plan::{
     TreePlan, check_entries, join,
 };
 use super::previous_publish::PreviousPublish;
+use crate::repo::{Lineage, Tag};
 use walgit_format::Kind;
 use walgit_format::archive::{ArchivedRef, ModeKind, parse_tree};
 use walgit_format::directory::{MAX_TARGET, check_name};
@@ -75,9 +76,9 @@ pub(super) fn plan(
 }
 
 /// A branch and its commit; a detached head has no name.
-pub(super) struct BranchTip {
-    pub(super) branch: Option<Vec<u8>>,
-    pub(super) commit: ObjectId,
+struct BranchTip {
+    branch: Option<Vec<u8>>,
+    commit: ObjectId,
 }
 
 impl BranchTip {
@@ -91,21 +92,21 @@ impl BranchTip {
 }
 
 /// The target of a tag.
-pub(super) struct TagTarget {
+struct TagTarget {
     /// The annotated tags in between.
     tags: Vec<ObjectId>,
-    pub(super) id: ObjectId,
-    pub(super) kind: gix::objs::Kind,
+    id: ObjectId,
+    kind: gix::objs::Kind,
 }
 
 /// A git repository, with its path for messages.
-pub(super) struct GitSource {
-    pub(super) repo: gix::Repository,
+struct GitSource {
+    repo: gix::Repository,
     path: std::path::PathBuf,
 }
 
 impl GitSource {
-    pub(super) fn open(path: &Path) -> Result<Self, PublishError> {
+    fn open(path: &Path) -> Result<Self, PublishError> {
         Ok(GitSource {
             repo: git_objects::open(path)?,
             path: path.into(),
@@ -116,7 +117,7 @@ impl GitSource {
         PublishError::Git(self.path.clone(), why.to_string())
     }
 
-    pub(super) fn tips(&self, branches: &[String]) -> Result<Vec<BranchTip>, PublishError> {
+    fn tips(&self, branches: &[String]) -> Result<Vec<BranchTip>, PublishError> {
         if branches.is_empty() {
             let head = self.repo.head().map_err(|e| self.error(e))?;
             if head.is_unborn() {
@@ -188,7 +189,7 @@ impl GitSource {
     }
 
     /// Full names of all tags, with their objects.
-    pub(super) fn tag_refs(&self) -> Result<Vec<(Bytes, ObjectId)>, PublishError> {
+    fn tag_refs(&self) -> Result<Vec<(Bytes, ObjectId)>, PublishError> {
         let references = self.repo.references().map_err(|e| self.error(e))?;
         let tags = references.tags().map_err(|e| self.error(e))?;
         let tags = tags.filter_map(|tag| {
@@ -200,7 +201,7 @@ impl GitSource {
     }
 
     /// Peels annotated tags; `None` if one is malformed.
-    pub(super) fn peel_tag(&self, mut id: ObjectId) -> Result<Option<TagTarget>, PublishError> {
+    fn peel_tag(&self, mut id: ObjectId) -> Result<Option<TagTarget>, PublishError> {
         let mut tags = Vec::new();
         loop {
             let (kind, raw) = git_objects::read(&self.repo, id)?;
@@ -437,4 +438,43 @@ impl GitSource {
             content,
         })
     }
+}
+
+/// Branch positions of the content that would be published, with the given depth of
+/// history.
+pub(super) fn lineage(
+    path: &Path,
+    branches: &[String],
+    depth: HistoryDepth,
+) -> Result<Lineage, PublishError> {
+    let source = GitSource::open(path)?;
+    let tips = source.tips(branches)?;
+    let heads: Vec<ObjectId> = tips.iter().map(|tip| tip.commit).collect();
+    let depth = commits::boundary_depth(&source.repo, &heads, depth)?;
+    let tag = |(name, id): (Bytes, ObjectId)| {
+        let target = source.peel_tag(id).ok().flatten();
+        let target = target.filter(|target| target.kind == gix::objs::Kind::Commit);
+        Tag {
+            name: name.slice(b"refs/tags/".len()..),
+            object: Some(git_id(id)),
+            commit: target.map(|target| git_id(target.id)),
+        }
+    };
+    let tags = source.tag_refs()?.into_iter().map(tag).collect();
+    let name = |tip: &BranchTip| Bytes::from(tip.branch.clone().unwrap_or_default());
+    let repo = source.repo;
+    Ok(Lineage {
+        default_branch: name(&tips[0]),
+        branches: (tips.iter())
+            .map(|tip| (name(tip), git_id(tip.commit).into()))
+            .collect(),
+        tags,
+        depth,
+        parents: Box::new(move |id| {
+            let id = git_objects::object_id(&repo, &id.git()).ok()?;
+            let commit = git_objects::commit(&repo, id).ok()?;
+            Some(commit.parents().iter().cloned().map(Into::into).collect())
+        }),
+        folder: None,
+    })
 }

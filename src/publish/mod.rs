@@ -46,7 +46,6 @@ mod foreign_source;
 mod git;
 mod git_objects;
 mod history;
-mod lineage;
 mod node_blobs;
 mod nodes;
 mod options;
@@ -68,7 +67,6 @@ pub use effort::Effort;
 pub use error::PublishError;
 pub use foreign_source::FormerLayout;
 pub use history::commits::{HistoryDepth, HistoryReport};
-pub use lineage::lineage;
 pub use options::{NoProgress, Progress, PublishOptions, ShippedProfile};
 pub use packed::Published;
 pub use source::{SkipReason, Skipped};
@@ -79,7 +77,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use crate::repo::{Access, Loader, Repository};
+use crate::repo::{Access, Lineage, Loader, Repository};
 use compress::Compression;
 use packed::PackedPlan;
 use packs::Packs;
@@ -179,6 +177,23 @@ pub async fn publish(
         blobs: done.all,
         ..report
     })
+}
+
+/// Branch positions of the content that would be published from a path, with the given
+/// depth of history, for checking moves of its name.
+///
+/// # Errors
+/// If anything cannot be read.
+pub fn lineage(
+    path: &Path,
+    branches: &[String],
+    depth: HistoryDepth,
+) -> Result<Lineage, PublishError> {
+    if git::is_repository(path) {
+        git::lineage(path, branches, depth)
+    } else {
+        Ok(folder::lineage(path))
+    }
 }
 
 /// Plans a publish, and stores its content in packs.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::effort::Effort;
 use super::history::commits::HistoryDepth;
 use crate::config::Tiers;
-use crate::leases::Lease;
+use crate::leases::PublishLease;
 use walgit_format::chunk::{BlobId, ChunkHash, SecretKey};
 use walrus_client::PutOptions;
 
@@ -32,7 +32,7 @@ pub struct PublishOptions {
     /// Encryption key; without one, the publish is public.
     pub key: Option<SecretKey>,
     /// Claims the blobs that are about to be created.
-    pub lease: Option<Arc<Lease>>,
+    pub lease: Option<Arc<PublishLease>>,
 }
 
 /// The learned profile of file opens that a repository ships.

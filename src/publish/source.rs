@@ -205,18 +205,14 @@ impl FolderFile {
     /// Reads the file up to its size at the time of opening; `None` if that exceeds `max`
     /// bytes.
     pub(super) fn read(&self, max: u64) -> Result<Option<Bytes>, Skip> {
-        for _ in 0..MAX_READ_ATTEMPTS {
-            let (file, len) = self.open()?;
+        self.stream(|mut input, len| {
             if len > max {
-                return Ok(None);
+                return Ok((len, None));
             }
             let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
-            file.take(len).read_to_end(&mut bytes)?;
-            if bytes.len() as u64 == len {
-                return Ok(Some(bytes.into()));
-            }
-        }
-        Err(Skip::because(SkipReason::Changing))
+            input.read_to_end(&mut bytes)?;
+            Ok((bytes.len() as u64, Some(Bytes::from(bytes))))
+        })
     }
 
     /// Processes the file up to its size at the time of opening, and retries if it

@@ -8,7 +8,7 @@ use tokio::task::JoinError;
 
 use super::error::PublishError;
 use super::options::Progress;
-use crate::leases::Lease;
+use crate::leases::PublishLease;
 use walgit_format::chunk::BlobId;
 use walrus_client::{BlobStore, PutOptions, StoredBlob};
 use walrus_encoding::blob_id::blob_id;
@@ -46,7 +46,7 @@ pub(super) fn joined<T>(
 pub(super) struct Uploads {
     pub(super) store: Arc<dyn BlobStore>,
     pub(super) options: PutOptions,
-    pub(super) lease: Option<Arc<Lease>>,
+    pub(super) lease: Option<Arc<PublishLease>>,
     pub(super) progress: Arc<dyn Progress>,
     pub(super) summary: Arc<Mutex<UploadSummary>>,
 }

@@ -30,7 +30,7 @@ use super::error::MaintenanceError;
 use super::in_use::blocking;
 use super::journal::{Event, Journal};
 use super::reachability::Reachability;
-use crate::leases::Ended;
+use crate::leases::AbandonedLease;
 pub use prune_cache::{LEARNED_RETENTION_DAYS, PrunedRecords, prune_cache};
 pub use report::{GcReport, Outcome, RetainReason, UnneededBlob};
 use walgit_durable::fault_point;
@@ -119,7 +119,7 @@ pub async fn collect(
             marks.live.contains(blob) || published.contains(blob) || !kept.contains(blob)
         };
         // Publishes that have no blobs left to collect.
-        let is_finished = |publish: &&Ended| publish.blobs.iter().all(is_settled);
+        let is_finished = |publish: &&AbandonedLease| publish.blobs.iter().all(is_settled);
         for publish in ended.iter().filter(is_finished) {
             context.leases.forget(publish)?;
         }

@@ -133,8 +133,16 @@ fn of_sample(name: &[u8], sample: &Sample<'_>, thoroughly: bool) -> Analysis {
     }
 }
 
+impl Class {
+    /// Classifies a file by its name, with or without a path, and its first bytes, of
+    /// which 512 suffice. Takes about a microsecond.
+    pub fn of(name: &[u8], head: &[u8]) -> Class {
+        classify(name, head).0
+    }
+}
+
 /// Returns the class of the file, and the evidence.
-pub(super) fn classify(name: &[u8], head: &[u8]) -> (Class, ClassEvidence) {
+fn classify(name: &[u8], head: &[u8]) -> (Class, ClassEvidence) {
     let by_name = class_by_name(name);
     if head.is_empty() {
         return match by_name {

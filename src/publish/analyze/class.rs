@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::analysis::classify;
 use super::language::Language;
 
 /// Class of a file.
@@ -66,12 +65,6 @@ const FORMATS: u8 = 16;
 const LANGUAGES: u8 = 64;
 
 impl Class {
-    /// Classifies a file by its name, with or without a path, and its first bytes, of
-    /// which 512 suffice. Takes about a microsecond.
-    pub fn of(name: &[u8], head: &[u8]) -> Class {
-        classify(name, head).0
-    }
-
     /// A distinct number for each format and language, to group similar files. No
     /// repository stores it yet, but the numbers are fixed to permit it.
     pub fn number(self) -> u8 {

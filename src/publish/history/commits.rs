@@ -58,34 +58,34 @@ impl std::str::FromStr for HistoryDepth {
 
 /// The history to archive.
 #[derive(Debug)]
-pub(in crate::publish) struct History {
+pub(crate) struct History {
     /// Parents before children.
-    pub(in crate::publish) commits: Vec<HistoryCommit>,
+    pub(crate) commits: Vec<HistoryCommit>,
     /// Sorted by name.
-    pub(in crate::publish) refs: Vec<ArchivedRef>,
+    pub(crate) refs: Vec<ArchivedRef>,
     /// Tag objects that the refs lead to, each after its target.
-    pub(in crate::publish) tags: Vec<ObjectId>,
+    pub(crate) tags: Vec<ObjectId>,
     /// Trees and contents that tags lead to.
-    pub(in crate::publish) roots: Vec<TaggedObject>,
+    pub(crate) roots: Vec<TaggedObject>,
     /// The full name of the checked-out branch; empty if none.
-    pub(in crate::publish) head: Bytes,
-    pub(in crate::publish) shallow: Vec<GitId>,
+    pub(crate) head: Bytes,
+    pub(crate) shallow: Vec<GitId>,
 }
 
 /// A tree or content that is the target of a tag.
 #[derive(Debug)]
-pub(in crate::publish) struct TaggedObject {
+pub(crate) struct TaggedObject {
     /// The object of the tag: an annotated tag, or `id` itself.
-    pub(in crate::publish) reference: ObjectId,
-    pub(in crate::publish) id: ObjectId,
-    pub(in crate::publish) is_tree: bool,
+    pub(crate) reference: ObjectId,
+    pub(crate) id: ObjectId,
+    pub(crate) is_tree: bool,
     /// The full name of the tag.
-    pub(in crate::publish) name: Bytes,
+    pub(crate) name: Bytes,
 }
 
 impl History {
     /// Whether `archive` already contains exactly this history.
-    pub(in crate::publish) fn is_archived(&self, archive: &Archive) -> bool {
+    pub(crate) fn is_archived(&self, archive: &Archive) -> bool {
         let known = |commit: &HistoryCommit| archive.root_of(commit.id.as_slice()).is_some();
         archive.refs() == self.refs
             && archive.head() == &self.head[..]
@@ -109,27 +109,27 @@ pub struct HistoryReport {
 }
 
 /// An archive whose objects are in packs.
-pub(in crate::publish) struct Archived {
+pub(crate) struct Archived {
     /// Number of earlier segments that stay.
-    pub(in crate::publish) kept: usize,
+    pub(crate) kept: usize,
     /// The new segments.
-    pub(in crate::publish) segments: Vec<Segment<PendingChunk>>,
-    pub(in crate::publish) report: HistoryReport,
+    pub(crate) segments: Vec<Segment<PendingChunk>>,
+    pub(crate) report: HistoryReport,
 }
 
 /// A commit to publish.
 #[derive(Clone, Debug)]
-pub(in crate::publish) struct HistoryCommit {
-    pub(in crate::publish) id: ObjectId,
-    pub(in crate::publish) tree: ObjectId,
-    pub(in crate::publish) parents: Vec<ObjectId>,
+pub(crate) struct HistoryCommit {
+    pub(crate) id: ObjectId,
+    pub(crate) tree: ObjectId,
+    pub(crate) parents: Vec<ObjectId>,
     /// Size of the raw commit, in bytes.
     len: usize,
 }
 
 /// Selects the commits to publish, parents before children, in an order that only depends
 /// on the history.
-pub(in crate::publish) fn select(
+pub(crate) fn select(
     repo: &gix::Repository,
     tips: &[ObjectId],
     depth: HistoryDepth,
@@ -153,7 +153,7 @@ pub(in crate::publish) fn select(
 
 /// Number of commits from a tip to the first one whose parents are not published; `None`
 /// if the entire history is published.
-pub(in crate::publish) fn boundary_depth(
+pub(crate) fn boundary_depth(
     repo: &gix::Repository,
     tips: &[ObjectId],
     depth: HistoryDepth,
@@ -220,7 +220,7 @@ impl HistoryCommit {
 }
 
 /// The commits that have parents outside of this set, sorted.
-pub(in crate::publish) fn shallow(commits: &[HistoryCommit]) -> Vec<GitId> {
+pub(crate) fn shallow(commits: &[HistoryCommit]) -> Vec<GitId> {
     let selected: HashSet<ObjectId> = commits.iter().map(|commit| commit.id).collect();
     let ends = commits.iter().filter(|commit| {
         let mut parents = commit.parents.iter();
@@ -233,14 +233,14 @@ pub(in crate::publish) fn shallow(commits: &[HistoryCommit]) -> Vec<GitId> {
 
 /// Commits that are stored in one chunk.
 #[derive(Debug)]
-pub(in crate::publish) struct StoredCommits {
-    pub(in crate::publish) raw: Bytes,
+pub(crate) struct StoredCommits {
+    pub(crate) raw: Bytes,
     ids: Vec<GitId>,
 }
 
 impl StoredCommits {
     /// Decodes a chunk; `None` if it is damaged and has to be recreated.
-    pub(in crate::publish) fn decode(raw: &Bytes, sample: &GitId) -> Option<Self> {
+    pub(crate) fn decode(raw: &Bytes, sample: &GitId) -> Option<Self> {
         let commits = decode_commits(raw, sample).ok()?;
         Some(StoredCommits {
             raw: raw.clone(),
@@ -252,7 +252,7 @@ impl StoredCommits {
 /// Encodes the commits in chunks. Reuses stored chunks if all their commits are
 /// published. Trailing chunks that are no larger than the new content are merged with it,
 /// so that many small publishes do not leave many small chunks.
-pub(in crate::publish) fn encode_chunks(
+pub(crate) fn encode_chunks(
     repo: &gix::Repository,
     commits: &[HistoryCommit],
     stored: &[StoredCommits],

@@ -13,20 +13,19 @@
 //!
 //! The decision is a pure function: equal facts and settings give the same verdict on
 //! every machine. A publish does not know how often and from where a file is read, so it
-//! uses the values of the settings (see [`Tiers`] for the reason).
+//! uses the values of the settings (see [`Tiers`](crate::config::Tiers) for the reason).
 
+mod facts;
 mod terms;
+
+pub use facts::TierFacts;
+pub(super) use facts::USUAL_MAX_INLINE;
 
 use serde::Serialize;
 
-use super::analyze::Class;
-use crate::config::{Tiers, Weights};
+use crate::config::Weights;
 use crate::repo::Tier;
-use walgit_format::directory::MAX_INLINE;
-use walrus_encoding::cost::{self, encoded_size};
-
-/// Approximate maximum size of files that are stored inline, in bytes.
-pub(super) const USUAL_MAX_INLINE: usize = 256;
+use walrus_encoding::cost;
 
 /// All tiers, the simplest first: it wins ties.
 pub const TIERS: [Tier; 3] = [Tier::Inline, Tier::Chunked, Tier::Walrus];
@@ -34,27 +33,6 @@ pub const TIERS: [Tier; 3] = [Tier::Inline, Tier::Chunked, Tier::Walrus];
 /// Threshold for ruling out a tier: a multiple of the cheapest cost, and at least one
 /// step of the encoding.
 const MAX_COST_RATIO: f64 = 1.125;
-
-/// Properties of a file that the decision depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct TierFacts {
-    /// Size in bytes.
-    pub size: u64,
-    /// Class of its content.
-    pub class: Class,
-    /// Whether it compresses.
-    pub shrinks: bool,
-    /// Fraction of sessions that open it, 0..=1.
-    pub access: f64,
-    /// Round-trip time, in seconds.
-    pub round_trip: f64,
-    /// Bandwidth, in bytes per second.
-    pub bandwidth: f64,
-    /// Maximum blob size, in bytes.
-    pub max_blob: u64,
-    /// Total bytes published with it, if known.
-    pub total: Option<u64>,
-}
 
 /// A term of a score.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -103,59 +81,6 @@ pub struct TierDecision {
     pub proposed: Tier,
     /// Scores of all [`TIERS`].
     pub scores: [Score; 3],
-}
-
-impl TierFacts {
-    /// TierFacts that a publish knows about a file.
-    pub fn published(
-        size: u64,
-        (class, shrinks): (Class, bool),
-        (max_blob, total): (u64, Option<u64>),
-        tiers: &Tiers,
-    ) -> Self {
-        TierFacts {
-            size,
-            class,
-            shrinks,
-            access: tiers.access,
-            round_trip: tiers.round_trip_ms / 1e3,
-            bandwidth: tiers.bandwidth,
-            max_blob,
-            total,
-        }
-    }
-
-    /// Expected stored bytes if compressed.
-    pub fn stored(&self) -> u64 {
-        let kept = 1.0 - terms::saving(self.class, self.shrinks);
-        (self.size as f64 * kept).ceil() as u64
-    }
-
-    /// Bytes billed for the file in a tier. A separate blob is billed completely. Content
-    /// in a pack is billed for its bytes and its share of the fixed cost of the pack;
-    /// there is no such share if everything fits into the one blob that is needed anyway.
-    pub fn billed(&self, tier: Tier) -> u64 {
-        let within = match tier {
-            Tier::Walrus => return encoded_size(self.size),
-            Tier::Inline => self.stored(),
-            Tier::Chunked => self.stored() + terms::REFERENCE,
-        };
-        let one_blob = self.total.is_some_and(|total| total <= self.max_blob);
-        let shared = if one_blob {
-            0.0
-        } else {
-            cost::METADATA as f64 * within as f64 / self.max_blob.max(1) as f64
-        };
-        (within as f64 * cost::BILLED_A_BYTE + shared).ceil() as u64
-    }
-
-    fn is_possible(&self, tier: Tier) -> bool {
-        match tier {
-            Tier::Inline => self.size <= MAX_INLINE as u64,
-            Tier::Chunked => true,
-            Tier::Walrus => (1..=self.max_blob).contains(&self.size),
-        }
-    }
 }
 
 /// Selects the tier of a file.
@@ -210,7 +135,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::publish::analyze::Language;
+    use crate::config::Tiers;
+    use crate::publish::analyze::{Class, Language};
 
     const PACK: u64 = 10 << 20;
 

@@ -1,15 +1,11 @@
 //! The five terms of a score. Each is a function to 0..=1, where 1 is best.
 
-use super::TierFacts;
-use crate::publish::analyze::{Class, Format};
+use super::facts::{TierFacts, USUAL_MAX_INLINE};
 use crate::repo::Tier;
-
-/// Size of a chunk reference in a directory node, in bytes.
-pub(super) const REFERENCE: u64 = 45;
 
 /// Size in bytes at which inline and chunked are rated equally. Every listing of the
 /// directory fetches inline content.
-const INLINE_HALF: f64 = super::USUAL_MAX_INLINE as f64;
+const INLINE_HALF: f64 = USUAL_MAX_INLINE as f64;
 /// Size in bytes at which chunked and separate blobs are rated equally.
 const WALRUS_HALF: f64 = (4u64 << 20) as f64;
 /// Number of files whose chunks come with one request, as neighbors in a pack.
@@ -40,23 +36,12 @@ pub(super) fn access(tier: Tier, part: f64) -> f64 {
     }
 }
 
-/// Expected saving of compression for a class, as a fraction of its bytes, 0..=1: zero if
-/// samples are incompressible.
-pub(super) fn saving(class: Class, shrinks: bool) -> f64 {
-    match class {
-        _ if !shrinks => 0.0,
-        Class::Image | Class::Archive => 0.25,
-        Class::Binary | Class::Unknown | Class::Structured(Format::Database) => 0.5,
-        Class::Text | Class::Code(_) | Class::Structured(_) => 0.75,
-    }
-}
-
-/// By content: the fraction of bytes that compression saves ([`saving`]). *Walrus* falls
+/// By content: the fraction of bytes that compression saves ([`TierFacts::saving`]). *Walrus* falls
 /// from 1 with the saving, because separate blobs are not compressed; *chunked* rises
 /// from 1/2 with it, because chunks are compressed by class, possibly with a dictionary;
 /// *inline* is 1/4, because a node is compressed fast and consists mostly of hashes.
 pub(super) fn class(tier: Tier, facts: &TierFacts) -> f64 {
-    let saving = saving(facts.class, facts.shrinks);
+    let saving = facts.saving();
     match tier {
         Tier::Inline => 0.25,
         Tier::Chunked => 0.5 + saving / 2.0,
