@@ -34,7 +34,7 @@ pub(super) struct LeaseFile {
 }
 
 impl LeaseFile {
-    /// Opens and reads the file; `None` if it was removed meanwhile.
+    /// Opens and reads the file; `None` if it was removed.
     pub(super) fn open(path: &Path) -> Result<Option<Self>, LeaseError> {
         let read = || -> io::Result<LeaseFile> {
             let mut file = open_regular(path)?;

@@ -48,4 +48,4 @@ pub use location::Leases;
 pub use mount::MountLease;
 pub use publish::PublishLease;
 pub use records::{AbandonedLease, HeldHead, Holder, InUse, MountRecord, OtherUser, StoreUser};
-pub use tag::{KernelMount, MountTag, StoreTags};
+pub use tag::{MountTag, StoreTags};

@@ -244,7 +244,7 @@ mod tests {
         let before = in_use(&leases, 0, 0);
         lease.claim(blob(1)).unwrap();
         let late = |known: &InUse| collecting.condemn(known, &[blob(1)]).unwrap().is_none();
-        assert!(late(&before), "it was claimed meanwhile");
+        assert!(late(&before), "it was claimed in between");
         let known = in_use(&leases, 0, 0);
         let condemned = collecting.condemn(&known, &[blob(2)]).unwrap().unwrap();
         // Unlisted blobs can be claimed immediately.

@@ -14,7 +14,7 @@ use gix::bstr::BStr;
 use gix::diff::tree::{Recorder, Visit, recorder, visit};
 use gix::objs::TreeRefIter;
 
-use super::git_objects;
+use super::history::commits::HistoryCommit;
 use super::options::Progress;
 use walgit_format::prior::{Pair, PathName, Prior};
 
@@ -53,31 +53,18 @@ pub(super) fn prior(
     counts.prior(|path| is_file(&git, tips, path))
 }
 
-struct Commit {
-    tree: ObjectId,
-    parents: Vec<ObjectId>,
-}
-
 /// The newest commits that lead to `tips`, newest first.
-fn newest(git: &gix::Repository, tips: &[ObjectId]) -> Vec<Commit> {
+fn newest(git: &gix::Repository, tips: &[ObjectId]) -> Vec<HistoryCommit> {
     let mut seen: HashSet<ObjectId> = tips.iter().copied().collect();
-    let read = |id: ObjectId| {
-        let commit = git_objects::commit(git, id).ok()?;
-        let parents = commit.parents().iter();
-        let parents = parents.map(|parent| git_objects::object_id(git, parent).ok());
-        let parents = parents.collect::<Option<_>>()?;
-        let tree = git_objects::object_id(git, commit.tree()).ok()?;
-        Some((commit.committed(), Commit { tree, parents }))
-    };
-    let mut known: HashMap<ObjectId, Commit> = HashMap::new();
+    let mut known: HashMap<ObjectId, HistoryCommit> = HashMap::new();
     // Sort by time, then by ID, for a deterministic order.
     let mut queue: BinaryHeap<(i64, ObjectId)> = BinaryHeap::new();
     let mut newest = Vec::new();
     let mut pending: Vec<ObjectId> = seen.iter().copied().collect();
     loop {
         for id in std::mem::take(&mut pending) {
-            if let Some((seconds, commit)) = read(id) {
-                queue.push((seconds, id));
+            if let Ok(commit) = HistoryCommit::read(git, id) {
+                queue.push((commit.committed, id));
                 known.insert(id, commit);
             }
         }
@@ -92,14 +79,11 @@ fn newest(git: &gix::Repository, tips: &[ObjectId]) -> Vec<Commit> {
 }
 
 /// The files that a commit added or changed; `None` if it is no evidence.
-fn touched(git: &gix::Repository, commit: &Commit) -> Option<Vec<Vec<u8>>> {
+fn touched(git: &gix::Repository, commit: &HistoryCommit) -> Option<Vec<Vec<u8>>> {
     let tree = |id: ObjectId| Some(git.find_object(id).ok()?.detach().data);
     let before = match commit.parents[..] {
         [] => Vec::new(),
-        [parent] => {
-            let parent = git_objects::commit(git, parent).ok()?;
-            tree(git_objects::object_id(git, parent.tree()).ok()?)?
-        }
+        [parent] => tree(HistoryCommit::read(git, parent).ok()?.tree)?,
         _ => return None,
     };
     let after = tree(commit.tree)?;
@@ -166,9 +150,8 @@ impl Visit for Changes {
 /// Whether a file with this path exists at one of the tips.
 fn is_file(git: &gix::Repository, tips: &[ObjectId], path: &[u8]) -> bool {
     tips.iter().any(|&tip| {
-        let commit = git_objects::commit(git, tip).ok();
-        let tree = commit.and_then(|commit| git_objects::object_id(git, commit.tree()).ok());
-        let tree = tree.and_then(|tree| git.find_tree(tree).ok());
+        let commit = HistoryCommit::read(git, tip).ok();
+        let tree = commit.and_then(|commit| git.find_tree(commit.tree).ok());
         let parts = path.split(|&byte| byte == b'/');
         let entry = tree.and_then(|tree| tree.lookup_entry(parts).ok().flatten());
         entry.is_some_and(|entry| entry.mode().is_blob())

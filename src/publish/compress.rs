@@ -48,7 +48,7 @@ pub(super) struct FileCodec<'a> {
 }
 
 /// Stored bytes of a chunk, and the bases for decoding.
-type Encoded = (Sealed, Bases<PendingChunk>);
+pub(super) type Encoded = (Sealed, Bases<PendingChunk>);
 
 impl Compression {
     /// Selects dictionaries for the files of a plan: stored ones while they help, new

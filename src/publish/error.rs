@@ -127,7 +127,7 @@ fn not_stored(error: &StoreError) -> String {
 fn unreadable_previous(error: &RepoError) -> String {
     if error.is_missing() {
         format!(
-            "the previous head is not stored any more ({error}); add --fresh to store everything \
+            "the previous head is no longer stored ({error}); add --fresh to store everything \
              again under this name"
         )
     } else if error.is_lasting() {

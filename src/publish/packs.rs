@@ -148,7 +148,7 @@ impl Packs {
             .map_err(|_| PublishError::Interrupted)
     }
 
-    /// Discards the open pack: nothing needs it.
+    /// Discards the open pack, which is unreferenced.
     pub(super) fn discard_open(&mut self) {
         self.open.builder = BlobBuilder::new();
     }

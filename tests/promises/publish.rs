@@ -250,7 +250,7 @@ fn fresh_publish_stores_everything_if_earlier_blobs_are_lost() {
     let args = ["publish", tree.path().to_str().unwrap(), "--name", "it"];
     let output = world.fail(&args);
     assert!(
-        output.contains("not stored any more") && output.contains("--fresh"),
+        output.contains("no longer stored") && output.contains("--fresh"),
         "{output}"
     );
     world.run(&[&args[..], &["--fresh"]].concat());

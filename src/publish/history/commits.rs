@@ -123,6 +123,8 @@ pub(crate) struct HistoryCommit {
     pub(crate) id: ObjectId,
     pub(crate) tree: ObjectId,
     pub(crate) parents: Vec<ObjectId>,
+    /// Commit time, in seconds since 1970.
+    pub(crate) committed: i64,
     /// Size of the raw commit, in bytes.
     len: usize,
 }
@@ -206,7 +208,7 @@ fn reach(
 }
 
 impl HistoryCommit {
-    fn read(repo: &gix::Repository, id: ObjectId) -> Result<Self, PublishError> {
+    pub(crate) fn read(repo: &gix::Repository, id: ObjectId) -> Result<Self, PublishError> {
         let commit = git_objects::commit(repo, id)?;
         let parents = commit.parents().iter();
         let parents = parents.map(|parent| git_objects::object_id(repo, parent));
@@ -214,6 +216,7 @@ impl HistoryCommit {
             id,
             tree: git_objects::object_id(repo, commit.tree())?,
             parents: parents.collect::<Result<_, _>>()?,
+            committed: commit.committed(),
             len: commit.raw().len(),
         })
     }

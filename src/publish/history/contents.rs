@@ -9,10 +9,11 @@ use gix::bstr::ByteSlice as _;
 use gix::objs::Kind;
 use rayon::prelude::*;
 
-use super::segment::{Encoded, SegmentBuilder};
+use super::segment::SegmentBuilder;
 use super::walk::{FoundContent, HistoryObjects};
 use crate::publish::batch::split_by_size;
 use crate::publish::chunking::split;
+use crate::publish::compress::Encoded;
 use crate::publish::error::PublishError;
 use crate::publish::git_objects::{blob_len, failed, read_as};
 use crate::publish::pending_chunk::{PendingChunk, chunk_len};

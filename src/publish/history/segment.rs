@@ -3,7 +3,7 @@
 use gix::ObjectId;
 
 use super::commits::History;
-use crate::publish::compress::Compression;
+use crate::publish::compress::{Compression, Encoded};
 use crate::publish::error::PublishError;
 use crate::publish::options::Progress;
 use crate::publish::packs::Packs;
@@ -11,10 +11,7 @@ use crate::publish::pending_chunk::{PendingChunk, chunk_len};
 use crate::publish::plan::Plan;
 use crate::publish::previous_publish::PreviousPublish;
 use walgit_format::archive::{CommitMark, Run, Segment};
-use walgit_format::chunk::{Bases, ChunkHash, Sealed};
-
-/// Stored bytes of a chunk, and the bases for decoding.
-pub(super) type Encoded = (Sealed, Bases<PendingChunk>);
+use walgit_format::chunk::ChunkHash;
 
 /// A segment under construction, with its context.
 pub(super) struct SegmentBuilder<'a> {
