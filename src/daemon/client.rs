@@ -1,17 +1,21 @@
 //! Finds, starts and queries the daemon.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::TryStreamExt as _;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
+use tokio::io::AsyncBufReadExt as _;
+use tokio_util::io::StreamReader;
 
 use super::attach;
 use super::daemon_dir::{ATTACH_SOCKET, CONTROL_SOCKET, DaemonDir, DaemonDirError};
 use super::error::ClientError;
-use super::launch::{self, EarlyExit, Launch};
+use super::launch::{self, Launch};
 use super::lock::{self, LockRecord, LockState, Phase};
 use super::protocol::{
     EncodedProfile, ImportRequest, ImportedProfile, MountRequest, PreparedMount, ProfileTarget,
@@ -93,11 +97,12 @@ impl Client {
                 }
                 // Two commands may each start a daemon; the one that survives answers.
                 (DaemonState::Absent, None) => launch = Some(launch::start(settings)?),
-                (DaemonState::Absent, Some(started)) => match started.early_exit() {
-                    None => {}
-                    Some(EarlyExit::Superseded) => launch = None,
-                    Some(EarlyExit::Failed(error)) => return Err(error),
-                },
+                (DaemonState::Absent, Some(started)) => {
+                    if let Some(exit) = started.early_exit() {
+                        exit?;
+                        launch = None;
+                    }
+                }
                 (DaemonState::Unavailable(ClientError::InTransition { .. }), _) => {}
                 (DaemonState::Unavailable(error), _) => return Err(error),
             }
@@ -186,18 +191,13 @@ impl Client {
         let path = path.to_owned();
         let request = Request::post("/v1/cache/warm", &WarmRequest { path, pin })?;
         let work = async {
-            let mut body = self.send(request).await?.into_body();
-            let mut text: Vec<u8> = Vec::new();
-            while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(ClientError::gone)?;
-                text.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
-                while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
-                    let line: Vec<u8> = text.drain(..=end).collect();
-                    match serde_json::from_slice(&line).map_err(ClientError::gone)? {
-                        WarmEvent::Progress(done, total) => progress(done, total),
-                        WarmEvent::Done(warmed) => return Ok(warmed),
-                        WarmEvent::Failed(why) => return Err(ClientError::Rejected(why)),
-                    }
+            let body = self.send(request).await?.into_body().into_data_stream();
+            let mut lines = StreamReader::new(body.map_err(io::Error::other)).lines();
+            while let Some(line) = lines.next_line().await.map_err(ClientError::gone)? {
+                match serde_json::from_str(&line).map_err(ClientError::gone)? {
+                    WarmEvent::Progress(done, total) => progress(done, total),
+                    WarmEvent::Done(warmed) => return Ok(warmed),
+                    WarmEvent::Failed(why) => return Err(ClientError::Rejected(why)),
                 }
             }
             Err(ClientError::gone("it stopped in the middle"))

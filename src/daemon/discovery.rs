@@ -30,15 +30,16 @@ pub(super) struct Discovery {
     dirs: Dirs,
     dir: DaemonDir,
     lock: Lock,
-    sockets: Option<Sockets>,
+    /// The service, and the tasks of its sockets.
+    served: Option<(Service, [AbortHandle; 2])>,
 }
 
-/// The sockets that are served, and their tasks.
-struct Sockets {
-    daemon: Arc<Daemon>,
-    stop: Arc<Notify>,
-    settings: DaemonSettings,
-    tasks: [AbortHandle; 2],
+/// What the sockets serve.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) daemon: Arc<Daemon>,
+    pub(super) stop: Arc<Notify>,
+    pub(super) settings: DaemonSettings,
 }
 
 impl Discovery {
@@ -47,41 +48,28 @@ impl Discovery {
             dirs: dirs.clone(),
             dir,
             lock,
-            sockets: None,
+            served: None,
         }
     }
 
     /// Listens on the sockets. The lock is held, so existing sockets belong to a dead
     /// daemon.
-    pub(super) fn serve(
-        &mut self,
-        daemon: Arc<Daemon>,
-        stop: Arc<Notify>,
-        settings: DaemonSettings,
-    ) -> Result<(), DaemonDirError> {
-        let [control, attach] = [
-            self.dir.listen(CONTROL_SOCKET)?,
-            self.dir.listen(ATTACH_SOCKET)?,
-        ];
+    pub(super) fn serve(&mut self, service: Service) -> Result<(), DaemonDirError> {
+        let control = self.dir.listen(CONTROL_SOCKET)?;
+        let attach = self.dir.listen(ATTACH_SOCKET)?;
         self.lock.set_phase(Phase::Running);
         let hello = Hello {
             process: self.lock.record().clone(),
-            settings: Some(settings.clone()),
+            settings: Some(service.settings.clone()),
         };
+        let (daemon, stop) = (service.daemon.clone(), service.stop.clone());
         let tasks = [
             tokio::spawn(attach::serve(attach, daemon.clone())).abort_handle(),
-            tokio::spawn(control::serve(control, daemon.clone(), stop.clone(), hello))
-                .abort_handle(),
+            tokio::spawn(control::serve(control, daemon, stop, hello)).abort_handle(),
         ];
-        if let Some(before) = self.sockets.take() {
-            before.tasks.iter().for_each(AbortHandle::abort);
+        if let Some((_, tasks)) = self.served.replace((service, tasks)) {
+            tasks.iter().for_each(AbortHandle::abort);
         }
-        self.sockets = Some(Sockets {
-            daemon,
-            stop,
-            settings,
-            tasks,
-        });
         Ok(())
     }
 
@@ -99,10 +87,8 @@ impl Discovery {
             };
             (self.dir, self.lock) = (dir, lock);
         }
-        if let Some(served) = &self.sockets {
-            let (daemon, stop) = (served.daemon.clone(), served.stop.clone());
-            let settings = served.settings.clone();
-            self.serve(daemon, stop, settings)?;
+        if let Some((service, _)) = &self.served {
+            self.serve(service.clone())?;
         }
         Ok(true)
     }

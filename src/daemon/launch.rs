@@ -25,27 +25,20 @@ pub(super) struct Launch {
     log: PathBuf,
 }
 
-/// How a daemon ended before it became ready.
-pub(super) enum EarlyExit {
-    /// Another daemon was faster.
-    Superseded,
-    /// It failed.
-    Failed(ClientError),
-}
-
 impl Launch {
-    /// Returns how the daemon ended, if it has.
-    pub(super) fn early_exit(&mut self) -> Option<EarlyExit> {
+    /// Returns how the daemon ended before it became ready, if it has: with an error, or
+    /// because another daemon was faster.
+    pub(super) fn early_exit(&mut self) -> Option<Result<(), ClientError>> {
         // On error there is no status: if the caller ignores SIGCHLD, it is discarded.
         let status = self.child.try_wait().transpose()?.ok();
         let output = self.output();
         let mut errors = output.lines().filter_map(|line| line.strip_prefix(ERROR));
         Some(match (errors.next_back(), status) {
-            (Some(why), _) => EarlyExit::Failed(self.error(why.into())),
+            (Some(why), _) => Err(self.error(why.into())),
             (None, Some(status)) if !status.success() => {
-                EarlyExit::Failed(self.error(format!("it ended with {status}")))
+                Err(self.error(format!("it ended with {status}")))
             }
-            (None, _) => EarlyExit::Superseded,
+            (None, _) => Ok(()),
         })
     }
 

@@ -17,7 +17,7 @@ use super::daemon_dir::{DaemonDir, DaemonDirError};
 
 /// Version of the protocol between client and daemon. Increase it when a request or an
 /// answer changes its meaning.
-pub(super) const PROTOCOL: u32 = 3;
+pub(super) const PROTOCOL_VERSION: u32 = 3;
 
 const FILE_NAME: &str = "lock";
 /// How long processes that only test the lock may hold it.
@@ -62,7 +62,7 @@ impl LockRecord {
         LockRecord {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
-            protocol: PROTOCOL,
+            protocol: PROTOCOL_VERSION,
             started: walrus_client::clock::unix_seconds(),
             phase: Phase::Starting,
         }
@@ -70,7 +70,7 @@ impl LockRecord {
 
     /// Whether it speaks the protocol of this process.
     pub(super) fn is_compatible(&self) -> bool {
-        self.protocol == PROTOCOL && self.version == env!("CARGO_PKG_VERSION")
+        self.protocol == PROTOCOL_VERSION && self.version == env!("CARGO_PKG_VERSION")
     }
 }
 

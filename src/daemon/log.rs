@@ -3,7 +3,7 @@
 //! During an outage thousands of reads fail with the same message. So a few messages a
 //! minute are written for each call site in the program, and the rest are counted
 //! ([`Repeats`]). The file is rotated when it is large ([`Writer`]), so there are at most
-//! two files of [`MAX_SIZE`].
+//! two files of [`MAX_LOG_BYTES`].
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -23,14 +23,14 @@ use tracing_subscriber::layer::Context;
 use walgit_durable::open_regular_with;
 
 /// Size at which the log is rotated, in bytes.
-pub const MAX_SIZE: u64 = 5 << 20;
-/// Maximum number of messages of one call site per [`WINDOW`].
-pub const BURST: u64 = 10;
+pub const MAX_LOG_BYTES: u64 = 5 << 20;
+/// Maximum number of messages of one call site per [`SUMMARY_INTERVAL`].
+pub const MAX_MESSAGES: u64 = 10;
 /// Interval of the summaries of suppressed messages.
-pub const WINDOW: Duration = Duration::from_secs(60);
+pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Target of the summaries, which are never suppressed.
-const SUMMARY: &str = "walgit_fs::log::summary";
+const SUMMARY_TARGET: &str = "walgit_fs::log::summary";
 
 static LOG: Mutex<Option<LogFile>> = Mutex::new(None);
 static REPEATED: Mutex<Option<HashMap<Identifier, Repeated>>> = Mutex::new(None);
@@ -60,7 +60,7 @@ impl LogFile {
     }
 
     fn write(&mut self, text: &[u8]) -> io::Result<()> {
-        if self.size > 0 && self.size + text.len() as u64 > MAX_SIZE {
+        if self.size > 0 && self.size + text.len() as u64 > MAX_LOG_BYTES {
             std::fs::rename(&self.path, previous(&self.path))?;
             *self = LogFile::open(&self.path, self.takes_stderr)?;
         }
@@ -122,17 +122,17 @@ impl<S: Subscriber> Layer<S> for Repeats {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let about = event.metadata();
         // Levels below warnings are requested explicitly and not suppressed.
-        if *about.level() > Level::WARN || about.target() == SUMMARY {
+        if *about.level() > Level::WARN || about.target() == SUMMARY_TARGET {
             return true;
         }
         let mut repeated = REPEATED.lock();
         let entries = repeated.get_or_insert_default();
         let entry = entries.entry(about.callsite()).or_default();
         entry.seen += 1;
-        if entry.seen == BURST + 1 {
+        if entry.seen == MAX_MESSAGES + 1 {
             event.record(&mut Message(&mut entry.sample));
         }
-        entry.seen <= BURST
+        entry.seen <= MAX_MESSAGES
     }
 }
 
@@ -150,10 +150,10 @@ impl Visit for Message<'_> {
 /// Logs the number of messages suppressed since the last summary.
 pub(super) fn summarize() {
     let repeated = REPEATED.lock().take().unwrap_or_default();
-    for entry in repeated.into_values().filter(|it| it.seen > BURST) {
-        let suppressed = entry.seen - BURST;
+    for entry in repeated.into_values().filter(|it| it.seen > MAX_MESSAGES) {
+        let suppressed = entry.seen - MAX_MESSAGES;
         tracing::warn!(
-            target: SUMMARY,
+            target: SUMMARY_TARGET,
             "{suppressed} similar messages suppressed: {}",
             entry.sample
         );
@@ -174,10 +174,10 @@ mod tests {
             let mut log = LogFile::open(&path, false).unwrap();
             for _ in 0..7 {
                 log.write(&line).unwrap();
-                assert!(std::fs::metadata(&path).unwrap().len() <= MAX_SIZE);
+                assert!(std::fs::metadata(&path).unwrap().len() <= MAX_LOG_BYTES);
             }
         }
-        assert!(std::fs::metadata(previous(&path)).unwrap().len() <= MAX_SIZE);
+        assert!(std::fs::metadata(previous(&path)).unwrap().len() <= MAX_LOG_BYTES);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 }

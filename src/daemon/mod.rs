@@ -4,7 +4,7 @@
 //! RocksDB permits one owner, and mounts share one cache and one view of the network, so
 //! there is one daemon per cache directory. The first `mount` starts it ([`launch`]); it
 //! exits some time after its last mount ([`server`]). Its lock ([`lock`]) and its two Unix
-//! sockets are in a private directory beside the database ([`daemon_dir`], maintained by
+//! sockets are in a private directory next to the database ([`daemon_dir`], maintained by
 //! [`discovery`]):
 //! - `control.sock` ([`control`]): HTTP, for `status`, preparing a mount, the cache
 //!   commands, and Prometheus ([`metrics`]); [`client`] sends the requests;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Serialize;
+use tokio::sync::oneshot::Receiver;
 
 use super::client::{Client, DaemonState};
 use super::error::ClientError;
@@ -79,10 +80,8 @@ pub async fn mount(settings: &Settings, mut request: MountRequest) -> Result<Mou
     }
     warnings.extend(log_mount(settings.activity(), called).await);
     let asked = dir.clone();
-    // The kernel passes `statfs` on, so the driver itself has answered. A separate
-    // thread, because without an answer only the end of the process ends it.
-    let (answered, answer) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || answered.send(rustix::fs::statvfs(asked)));
+    // The kernel passes `statfs` on, so the driver itself has answered.
+    let answer = on_thread(move || rustix::fs::statvfs(asked));
     let answers = client.while_responsive(async { Ok(answer.await) }).await?;
     match answers.map_or_else(|error| Err(io::Error::other(error)), |it| Ok(it?)) {
         Ok(_) => {
@@ -119,17 +118,22 @@ async fn log_mount(file: PathBuf, called: String) -> Option<String> {
     noted.await.ok()?.err()
 }
 
-/// Runs a call that waits for a file system on a separate thread, with a timeout of a few
-/// seconds.
+/// Runs a call that waits for a file system on a separate thread. Without a response, only
+/// the end of the process ends it.
+fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    // Without a thread, the sender is dropped and the receiver fails.
+    let _ = std::thread::Builder::new().spawn(move || sender.send(work()));
+    receiver
+}
+
+/// Runs a call that waits for a file system, for a few seconds.
 async fn with_timeout<T: Send + 'static>(
     dir: &Path,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
-    let waited =
-        tokio::task::spawn_blocking(move || fuse::run_with_timeout(FILE_SYSTEM_TIMEOUT, work))
-            .await;
-    let done = waited.ok().flatten();
-    done.with_context(|| {
+    let result = tokio::time::timeout(FILE_SYSTEM_TIMEOUT, on_thread(work)).await;
+    result.ok().and_then(|result| result.ok()).with_context(|| {
         let seconds = FILE_SYSTEM_TIMEOUT.as_secs();
         format!("{}: no response within {seconds} s", dir.display())
     })

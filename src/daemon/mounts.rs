@@ -13,7 +13,6 @@ use super::protocol::MountRequest;
 use super::status::{FollowStatus, MountStatus};
 use crate::fuse::MountHandle;
 use crate::leases::MountLease;
-use walrus_client::network::Network;
 
 /// The mounts of a daemon.
 pub(super) struct Mounts {
@@ -24,7 +23,7 @@ pub(super) struct Mounts {
 
 struct State {
     next_id: u64,
-    mounts: BTreeMap<u64, ServedMount>,
+    mounts: BTreeMap<u64, Arc<ServedMount>>,
     /// Time of the last request to the daemon.
     last_active: Instant,
     /// Number of requests in progress.
@@ -48,9 +47,9 @@ pub(super) struct ServedMount {
     pub(super) handle: MountHandle,
     /// Time of the mount, in seconds since 1970.
     pub(super) since: u64,
-    pub(super) follow: Option<FollowStatus>,
+    pub(super) follow: Option<Mutex<FollowStatus>>,
     /// Protects the shown head until the unmount.
-    pub(super) _lease: Option<Arc<MountLease>>,
+    pub(super) lease: Option<Arc<MountLease>>,
 }
 
 impl Mounts {
@@ -78,7 +77,8 @@ impl Mounts {
 
     /// Applies `get` to each mount, oldest first.
     pub(super) fn map<T>(&self, get: impl Fn(&ServedMount) -> T) -> Vec<T> {
-        self.state.lock().mounts.values().map(get).collect()
+        let state = self.state.lock();
+        state.mounts.values().map(|mount| get(mount)).collect()
     }
 
     pub(super) fn keep_alive(&self) -> KeepAlive<'_> {
@@ -117,17 +117,19 @@ impl Mounts {
         self.map(|mount| mount.request.mountpoint.clone())
     }
 
-    /// Applies `get` to the mount that contains a path.
-    pub(super) fn containing<T>(
-        &self,
-        path: &Path,
-        get: impl FnOnce(&ServedMount) -> T,
-    ) -> Option<T> {
+    /// Returns the mount that contains a path. It keeps its lease as long as the result
+    /// exists.
+    pub(super) fn containing(&self, path: &Path) -> Option<Arc<ServedMount>> {
         let state = self.state.lock();
         let mounts = state.mounts.values();
         let containing = mounts.filter(|mount| path.starts_with(&mount.request.mountpoint));
-        let depth = |mount: &&ServedMount| mount.request.mountpoint.components().count();
-        containing.max_by_key(depth).map(get)
+        let depth = |mount: &&Arc<ServedMount>| mount.request.mountpoint.components().count();
+        containing.max_by_key(depth).cloned()
+    }
+
+    /// Returns a mount, if it still exists. It keeps its lease as long as the result exists.
+    pub(super) fn get(&self, id: u64) -> Option<Arc<ServedMount>> {
+        self.state.lock().mounts.get(&id).cloned()
     }
 
     /// Reserves the ID of a new mount.
@@ -143,7 +145,7 @@ impl Mounts {
         if state.is_closed {
             bail!("the walgit-fs daemon is stopping; try again");
         }
-        state.mounts.insert(id, mount);
+        state.mounts.insert(id, Arc::new(mount));
         drop(state);
         self.changed.notify_waiters();
         Ok(())
@@ -152,21 +154,6 @@ impl Mounts {
     /// Removes a mount that ended.
     pub(super) fn remove(&self, id: u64) {
         self.update(|state| drop(state.mounts.remove(&id)));
-    }
-
-    /// Updates the follow status of a mount; returns whether the mount still exists.
-    pub(super) fn update_follow(&self, id: u64, update: impl FnOnce(&mut FollowStatus)) -> bool {
-        let mut state = self.state.lock();
-        let mount = state.mounts.get_mut(&id);
-        let follow = mount.and_then(|mount| mount.follow.as_mut());
-        follow.map(update).is_some()
-    }
-
-    /// Returns the status of a mount, and its network.
-    pub(super) fn status_of(&self, id: u64) -> Option<(MountStatus, Network)> {
-        let state = self.state.lock();
-        let mount = state.mounts.get(&id)?;
-        Some((mount.status(), mount.request.network.clone()))
     }
 }
 
@@ -192,7 +179,7 @@ impl ServedMount {
             stats: self.handle.stats(),
             walks: self.handle.walks(),
             prefetch: self.handle.prefetch_stats(),
-            follow: self.follow.clone(),
+            follow: self.follow.as_ref().map(|follow| follow.lock().clone()),
             trees: self.handle.tree_stats(),
             memory: snapshot.repository().access().account.stats(),
         }

@@ -121,18 +121,18 @@ impl DaemonReport {
             ClientError::OtherVersion { pid, .. } => (DaemonPhase::OtherVersion, *pid),
             error => return DaemonReport::unknown(error),
         };
-        DaemonReport {
-            state,
-            pid,
-            message: Some(error.to_string()),
-        }
+        DaemonReport::new(state, pid, Some(error.to_string()))
     }
 
     fn unknown(error: &dyn fmt::Display) -> Self {
+        DaemonReport::new(DaemonPhase::Unknown, None, Some(error.to_string()))
+    }
+
+    fn new(state: DaemonPhase, pid: Option<u32>, message: Option<String>) -> Self {
         DaemonReport {
-            state: DaemonPhase::Unknown,
-            pid: None,
-            message: Some(error.to_string()),
+            state,
+            pid,
+            message,
         }
     }
 }
@@ -171,22 +171,14 @@ async fn query_daemon(dirs: &Dirs) -> (DaemonReport, Option<DaemonStatus>) {
         Ok(DaemonState::Running(client)) => client.status().await,
         Ok(DaemonState::Unavailable(error)) | Err(error) => Err(error),
         Ok(DaemonState::Absent) => {
-            let report = DaemonReport {
-                state: DaemonPhase::Absent,
-                pid: None,
-                message: None,
-            };
-            return (report, None);
+            return (DaemonReport::new(DaemonPhase::Absent, None, None), None);
         }
     };
     match status {
         Err(error) => (DaemonReport::unavailable(&error), None),
         Ok(status) => {
-            let report = DaemonReport {
-                state: DaemonPhase::Running,
-                pid: Some(status.pid),
-                message: status.warning.clone(),
-            };
+            let (pid, warning) = (Some(status.pid), status.warning.clone());
+            let report = DaemonReport::new(DaemonPhase::Running, pid, warning);
             (report, Some(status))
         }
     }

@@ -5,9 +5,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::Result;
+use parking_lot::Mutex;
 
 use super::error::not_served;
-use super::follow::Follower;
+use super::follow;
 use super::mounts::ServedMount;
 use super::protocol::MountRequest;
 use super::state::Daemon;
@@ -44,27 +45,23 @@ pub(super) fn serve(
     let (session, handle) =
         fuse::serve(snapshot, device, &config, runtime.clone(), status).map_err(not_served)?;
     let dir = request.mountpoint.clone();
-    let follower = request.follow.map(|every_s| Follower {
-        daemon: Arc::downgrade(daemon),
-        mount: id,
-        request: request.clone(),
-        handle: handle.clone(),
-        lease: lease.as_ref().map(Arc::downgrade),
-        interval: Duration::from_secs(every_s),
-    });
+    let every_s = request.follow;
     let mount = ServedMount {
-        follow: request.follow.map(|every_s| FollowStatus {
-            every_s,
-            ..FollowStatus::default()
+        follow: every_s.map(|every_s| {
+            Mutex::new(FollowStatus {
+                every_s,
+                ..FollowStatus::default()
+            })
         }),
         request,
         handle,
         since: unix_seconds(),
-        _lease: lease,
+        lease,
     };
     daemon.mounts.add(id, mount)?;
-    if let Some(follower) = follower {
-        runtime.spawn(follower.run());
+    if let Some(seconds) = every_s {
+        let interval = Duration::from_secs(seconds);
+        runtime.spawn(follow::run(Arc::downgrade(daemon), id, interval));
     }
     tracing::info!("serving {}", dir.display());
     let this = daemon.clone();
@@ -94,11 +91,11 @@ impl StatusSource for StatusOfMount {
         let Some(daemon) = self.daemon.upgrade() else {
             return b"{}\n".to_vec();
         };
-        let (mount, network) = daemon.mounts.status_of(self.id).unzip();
-        let health = network.and_then(|network| daemon.repositories.health(&network));
+        let mount = daemon.mounts.get(self.id);
+        let network = mount.as_ref().map(|mount| &mount.request.network);
         let text = serde_json::json!({
-            "mount": mount,
-            "network": health,
+            "mount": mount.as_ref().map(|mount| mount.status()),
+            "network": network.and_then(|network| daemon.repositories.health(network)),
             "cache": daemon.cache().stats(),
         });
         format!("{text:#}\n").into_bytes()

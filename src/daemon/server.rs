@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::client::Client;
 use super::daemon_dir::DaemonDir;
-use super::discovery::{CHECK_INTERVAL, Discovery};
+use super::discovery::{CHECK_INTERVAL, Discovery, Service};
 use super::error::{ClientError, not_served};
 use super::launch::{StartupChannel, log_file};
 use super::lock::Lock;
@@ -43,7 +43,8 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// had no mount for some time; with `foreground`, serves that mount and ends with it.
 ///
 /// # Errors
-/// A foreground mount beside a daemon in use, and errors that prevent the start. Once started, it ends without errors.
+/// Another daemon is in use, or something prevents the start. Once started, it ends without
+/// errors.
 pub fn run(settings: Settings, foreground: Option<MountRequest>) -> Result<()> {
     let mut startup = StartupChannel::default();
     if foreground.is_none() {
@@ -114,12 +115,16 @@ async fn live(
     );
     let daemon = Daemon::new(repositories, settings.daemon_memory.value);
     let stop = Arc::new(Notify::new());
-    discovery.serve(daemon.clone(), stop.clone(), DaemonSettings::of(&settings))?;
+    discovery.serve(Service {
+        daemon: daemon.clone(),
+        stop: stop.clone(),
+        settings: DaemonSettings::of(&settings),
+    })?;
     startup.close();
     jobs::start(&settings, &daemon);
     tokio::spawn(async {
         loop {
-            tokio::time::sleep(log::WINDOW).await;
+            tokio::time::sleep(log::SUMMARY_INTERVAL).await;
             log::summarize();
         }
     });

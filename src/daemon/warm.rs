@@ -30,14 +30,12 @@ struct MountedPath {
 impl MountedPath {
     /// Finds the mount that contains a path.
     fn find(daemon: &Daemon, path: &Path) -> Option<Self> {
-        let (mountpoint, identity, snapshot) = daemon.mounts.containing(path, |mount| {
-            (
-                mount.request.mountpoint.clone(),
-                mount.request.source.identity(),
-                mount.handle.snapshot(),
-            )
-        })?;
-        let path = path.strip_prefix(mountpoint).ok()?.to_owned();
+        let mount = daemon.mounts.containing(path)?;
+        let path = path
+            .strip_prefix(&mount.request.mountpoint)
+            .ok()?
+            .to_owned();
+        let (identity, snapshot) = (mount.request.source.identity(), mount.handle.snapshot());
         // Names of encrypted content must not be stored on disk in plain text.
         let name = (snapshot.repository()).private_name(&format!("/{}", path.display()));
         Some(MountedPath {

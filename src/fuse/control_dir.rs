@@ -297,7 +297,7 @@ impl ControlNodes {
     fn link(&mut self, folder: usize, name: &[u8], to: Inode) {
         if let Some(ControlNode::Folder(entries, _)) = self.nodes.get_mut(&folder) {
             self.charge.force(BYTES_PER_NAME + name.len() as u64);
-            // git forbids a branch `a` beside `a/b`; for a hostile head, the first
+            // git forbids both a branch `a` and a branch `a/b`; for a hostile head, the first
             // one wins.
             Arc::make_mut(entries).entry(name.to_vec()).or_insert(to);
         }

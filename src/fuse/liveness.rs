@@ -34,15 +34,8 @@ pub enum Liveness {
     Unknown,
 }
 
-/// Runs `work` on a separate thread and waits for it, for at most `timeout`. A
-/// request that a file system never answers ends with the process.
-pub fn run_with_timeout<T: Send + 'static>(
-    timeout: Duration,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    start(work)?.recv_timeout(timeout).ok()
-}
-
+/// Runs `work` on a separate thread. A request that a file system never answers ends with
+/// the process.
 fn start<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<mpsc::Receiver<T>> {

@@ -55,7 +55,7 @@ pub use control_dir::StatusSource;
 pub use dispatch::DriverStats;
 pub use driver::Driver;
 pub use fd_passing::{receive_descriptor, send_descriptor};
-pub use liveness::{Liveness, RESPONSE_TIMEOUT, liveness, run_with_timeout};
+pub use liveness::{Liveness, RESPONSE_TIMEOUT, liveness};
 pub use mount::{MountOptions, NewMount, mount};
 pub use mount_table::{MountEntry, MountTable};
 pub use mountpoint::{Mountpoint, resolve};

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::mount_table::MountEntry;
 
 /// Maximum number of processes in an error message.
-const MAX_LISTED: usize = 5;
+const MAX_LISTED_PROCESSES: usize = 5;
 /// The name of this program in `/proc`.
 const PROGRAM_NAME: &str = "walgit-fs";
 
@@ -69,7 +69,7 @@ pub(super) fn using(dir: &Path) -> Vec<Process> {
             let name = name.trim().to_owned();
             Some(Process { pid, name })
         })
-        .take(MAX_LISTED)
+        .take(MAX_LISTED_PROCESSES)
         .collect()
 }
 

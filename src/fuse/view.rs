@@ -66,10 +66,10 @@ impl Listing {
             (numbers.next()).is_none_or(|next| add(name, next, attr, ttl))
         };
         // `any` stops at the first entry that does not fit.
-        let _is_full = match &self.entries {
+        match &self.entries {
             Entries::Control(entries) => {
                 let mut rest = entries.iter().skip(first);
-                rest.any(|(name, attr, ttl)| add(name, attr, *ttl))
+                rest.any(|(name, attr, ttl)| add(name, attr, *ttl));
             }
             Entries::Tree(view, tree, node, directory) => {
                 let mut rest = directory.entries().iter().enumerate().skip(first);
@@ -77,9 +77,9 @@ impl Listing {
                     let child = tree.snapshot.entry(node, directory, at);
                     let attr = view.attr(tree.inode(child.index), tree, &child);
                     add(&entry.name, &attr, TTL_MAX)
-                })
+                });
             }
-        };
+        }
     }
 }
 

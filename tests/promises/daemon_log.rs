@@ -97,7 +97,7 @@ fn large_log_is_rotated() {
     world.publish(tree.path(), "it");
     let log = log_of(&world);
     fs::create_dir_all(log.parent().unwrap()).unwrap();
-    let old = vec![b'\n'; walgit_fs::daemon::log::MAX_SIZE as usize];
+    let old = vec![b'\n'; walgit_fs::daemon::log::MAX_LOG_BYTES as usize];
     fs::write(&log, &old).unwrap();
     let world = world.with("WALGIT_FS_LOG", "walgit_fs=info");
     let _dir = world.mount("it");
