@@ -8,6 +8,9 @@ use crate::fuse::DriverStats;
 use walrus_client::StoreHealth;
 use walrus_client::net::{BreakerState, EndpointHealth, Role};
 
+/// Name and type of a metric, and its value.
+type Metric<Source, Value> = (&'static str, fn(&Source) -> Value);
+
 impl DaemonStatus {
     /// Returns the metrics in Prometheus' text format.
     pub fn metrics(&self) -> String {
@@ -30,7 +33,7 @@ impl DaemonStatus {
             ("operations_failed gauge", stats(|s| s.failed)),
             ("integrity_failures gauge", stats(|s| s.integrity)),
         ];
-        let per_network: [(&str, fn(&StoreHealth) -> u64); 7] = [
+        let per_network: [Metric<StoreHealth, u64>; 7] = [
             ("requests_total counter", |h| h.requests),
             ("received_bytes_total counter", |h| h.received),
             ("sent_bytes_total counter", |h| h.sent),
@@ -64,7 +67,7 @@ impl DaemonStatus {
     }
 
     fn put_endpoints(&self, text: &mut String) {
-        let metrics: [(&str, fn(&EndpointHealth) -> Option<f64>); 7] = [
+        let metrics: [Metric<EndpointHealth, Option<f64>>; 7] = [
             ("round_trip_seconds gauge", |e| {
                 Some(e.conditions?.round_trip().as_secs_f64())
             }),

@@ -59,9 +59,10 @@ pub async fn stop(dirs: &Dirs) -> Result<Stopped, ClientError> {
             }
         };
         let (pid, timeout, terminates) = match error {
-            ClientError::InTransition { pid, phase } if phase == Phase::Stopping => {
-                (pid, STOP_TIMEOUT, false)
-            }
+            ClientError::InTransition {
+                pid,
+                phase: Phase::Stopping,
+            } => (pid, STOP_TIMEOUT, false),
             ClientError::InTransition { .. } if begun.elapsed() < START_GRACE_PERIOD => {
                 tokio::time::sleep(POLL_INTERVAL).await;
                 continue;
