@@ -90,7 +90,7 @@ fn decode_a_directory(bencher: Bencher<'_, '_>, entries: usize) {
                 bases: Bases::NONE,
             };
             PlannedEntry {
-                name,
+                name: name.into(),
                 kind: Kind::File { executable: false },
                 size: 5000,
                 content: PlannedContent::Chunks(vec![chunk]),

@@ -21,7 +21,7 @@ use walgit_format::directory::{self, Directory};
 use walgit_format::head::Head;
 use walgit_format::list::ChunkList;
 use walgit_format::manifest::{MAX_FILES, Manifest, ManifestFile};
-use walgit_format::ref_name::RefName;
+use walgit_format::names::RefName;
 use walgit_format::{Address, Prior};
 use walgit_prefetch::Profile;
 use walgit_prefetch::model::Limits;

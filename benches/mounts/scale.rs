@@ -83,7 +83,7 @@ fn store(world: &World, shape: Shape) -> String {
             name: name(n).into(),
             kind: Kind::File { executable: false },
             size: shape.bytes,
-            content: PlannedContent::Inline(format!("{n:08}").into_bytes()),
+            content: PlannedContent::Inline(format!("{n:08}").into_bytes().into()),
         })
         .collect();
     let mut folders: Vec<PlannedEntry> = (0..shape.folders)
@@ -91,7 +91,7 @@ fn store(world: &World, shape: Shape) -> String {
         .map(|n| {
             // No two directories are equal.
             let mut files = files.clone();
-            files[0].content = PlannedContent::Inline(format!("{n:08}").into_bytes());
+            files[0].content = PlannedContent::Inline(format!("{n:08}").into_bytes().into());
             let node = builder
                 .push_node(&directory::encode_unchecked(&files, builder.next_node_end()).unwrap());
             PlannedEntry {

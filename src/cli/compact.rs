@@ -15,7 +15,7 @@ use super::session::Session;
 use crate::maintenance::compaction::{
     Candidate, Compacted, CompactionError, Compactor, Selection, SkipReason,
 };
-use walgit_format::ref_name::RefName;
+use walgit_format::names::RefName;
 use walrus_client::clock::unix_seconds;
 use walrus_client::{BlobStore, DryRunStore};
 

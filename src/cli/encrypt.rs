@@ -16,7 +16,7 @@ use crate::repo::refs::NamedRef;
 use crate::repo::{RepoError, Repository};
 use walgit_format::Address;
 use walgit_format::chunk::{BlobId, ChunkHash, PrivateError, SecretKey};
-use walgit_format::ref_name::RefName;
+use walgit_format::names::RefName;
 use walrus_client::auth::SecretLocation;
 
 /// Maximum length of the part of a key's name that comes from the repository.

@@ -105,7 +105,7 @@ async fn linked_history(from: Snapshot, count: usize) -> Result<Vec<Line>> {
             .position(|c| c.id == *parent);
         at = match (inside, repository.parents().first()) {
             (Some(inside), _) => repository.snapshot(inside)?,
-            (None, Some(parent)) => repository.open_relative(parent).await?.snapshot(0)?,
+            (None, Some(parent)) => repository.open_sibling(parent).await?.snapshot(0)?,
             (None, None) => break,
         };
     }

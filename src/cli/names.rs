@@ -9,7 +9,7 @@ use super::context::Context;
 use crate::repo::refs::{Expected, NamedRef, RefStore, RefStoreError};
 use crate::repo::{Diverges, Lineage, Loader, RepoError, Repository};
 use walgit_format::Address;
-use walgit_format::ref_name::RefName;
+use walgit_format::names::RefName;
 
 /// The former target of a moved name, and the command that restores it.
 #[derive(Clone, Debug, Serialize)]
@@ -126,7 +126,7 @@ pub(super) async fn open_stored(
     repository: Repository,
 ) -> Result<Repository, RepoError> {
     let (blob, root) = (repository.blob(), repository.root());
-    if let (Some(blob), Some(root), false) = (blob, root, repository.is_implied()) {
+    if let (Some(blob), Some(root), false) = (blob, root, repository.is_derived()) {
         return loader.open_stored(repository.access(), blob, root).await;
     }
     // Opening a repository in a foreign format reads it completely.

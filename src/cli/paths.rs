@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use rustix::fs::{Mode, OFlags};
 
-use walgit_format::ref_name::RefName;
+use walgit_format::names::RefName;
 
 /// Derives a name from the last component of a path.
 pub(super) fn name_for(path: &Path) -> Option<RefName> {

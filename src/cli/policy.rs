@@ -259,7 +259,7 @@ async fn find(
 /// Whether two nodes have the same content, according to their chunk hashes.
 fn same((a, node): (&Snapshot, &Node), (b, other): (&Snapshot, &Node)) -> bool {
     let hashes = |snapshot: &Snapshot, node: &Node| -> Vec<_> {
-        let chunks = snapshot.chunks_of(node);
+        let chunks = node.chunks();
         chunks.iter().map(|chunk| chunk.hash).collect()
     };
     node.size == other.size && hashes(a, node) == hashes(b, other)

@@ -28,7 +28,7 @@ use crate::repo::refs::NamedRef;
 use crate::repo::{Access, Lineage, RepoError, Repository};
 use walgit_durable::fault_point;
 use walgit_format::Address;
-use walgit_format::ref_name::RefName;
+use walgit_format::names::RefName;
 use walgit_prefetch::Profile;
 use walgit_prefetch::model::Limits;
 use walrus_client::network::MAX_EPOCHS;
@@ -382,7 +382,7 @@ impl Publish {
     async fn open_source(&self, session: &Session<'_>, address: &Address) -> Result<Repository> {
         let from = session.open(address).await?;
         ensure!(
-            from.is_implied(),
+            from.is_derived(),
             "{address} is in the format of walgit-fs already; refs --set NAME ADDRESS names it"
         );
         ensure!(

@@ -18,7 +18,7 @@ use crate::leases::{Leases, PublishLease};
 use crate::repo::refs::{Expected, NamedRef, PastRef, RefStore, RefStoreError};
 use crate::repo::{Lineage, Repository, Target};
 use walgit_format::chunk::SecretKey;
-use walgit_format::ref_name::RefName;
+use walgit_format::names::RefName;
 use walgit_format::{Address, CommitId, RefKind};
 
 /// List published names, or the branches and tags of one repository
@@ -247,7 +247,7 @@ fn remove(context: &Context, settings: &Settings, name: &RefName) -> Result<()> 
 /// Whether a repository in a foreign format, whose commits are linked, has the old commit
 /// as an ancestor.
 async fn has_ancestor(new: &Repository, old: &Lineage) -> bool {
-    let Some((_, commit)) = old.branches.first().filter(|_| new.is_implied()) else {
+    let Some((_, commit)) = old.branches.first().filter(|_| new.is_derived()) else {
         return false;
     };
     let name = commit.to_string();

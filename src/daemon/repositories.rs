@@ -102,7 +102,7 @@ impl Repositories {
         let account = repository.access().account.clone();
         let access = self.access(&request.network, &request.keys, request.scripts, account)?;
         let located = request.source.locate(&access).await?;
-        let same_relatives = *located.relatives == *repository.relatives();
+        let same_relatives = *located.sibling_refs == *repository.sibling_refs();
         if located.target == *repository.target() && same_relatives {
             return Ok(None);
         }

@@ -209,7 +209,7 @@ impl ControlNodes {
         let head = repository.head();
         let own = (head.refs.iter()).map(|r| (r.kind, &r.name, commits[r.commit]));
         let mut refs: Vec<_> = own.collect();
-        for relative in repository.relatives() {
+        for relative in repository.sibling_refs() {
             let slot = snapshots.add_unopened(&relative.target, None);
             let tree = Inode::Tree(slot, NodeIndex::ROOT);
             refs.push((relative.kind, &relative.name, tree));

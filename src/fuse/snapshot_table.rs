@@ -110,7 +110,7 @@ enum TreeContent {
 
 impl TreeContent {
     fn of(snapshot: &Snapshot) -> Self {
-        if snapshot.repository().is_implied() {
+        if snapshot.repository().is_derived() {
             return TreeContent::at(snapshot.repository().target());
         }
         let commit = snapshot.commit();
@@ -289,11 +289,11 @@ impl SnapshotTable {
         if let Some(opened) = self.opened.get(&number) {
             return Ok(opened);
         }
-        let opened = match repository.open_relative(&target).await {
+        let opened = match repository.open_sibling(&target).await {
             // Retry without the open trees that are not in use.
             Err(RepoError::Memory { .. }) => {
                 self.opened.clear();
-                repository.open_relative(&target).await?
+                repository.open_sibling(&target).await?
             }
             opened => opened?,
         };

@@ -44,7 +44,7 @@ impl Xattr {
         if node.kind == Kind::Symlink {
             return Ok(None);
         }
-        let chunks = snapshot.chunks_of(node);
+        let chunks = node.chunks();
         Ok(match self {
             Xattr::Commit => {
                 let id = &snapshot.commit().id;
@@ -52,7 +52,7 @@ impl Xattr {
             }
             Xattr::Hash if node.kind == Kind::Submodule || chunks.len() > 1 => None,
             // Other tools hashed these files, with other functions.
-            Xattr::Hash if snapshot.repository().is_implied() => None,
+            Xattr::Hash if snapshot.repository().is_derived() => None,
             Xattr::Hash => Some(match chunks.first() {
                 Some(chunk) => chunk.hash.to_string(),
                 None => {
@@ -79,11 +79,11 @@ impl Xattr {
 /// The blob with the start of a node's content.
 fn blob(snapshot: &Snapshot, node: &Node) -> Option<BlobId> {
     let repository = snapshot.repository();
-    let whole = snapshot.whole_of(node).map(|whole| whole.blob);
+    let whole = node.whole().map(|whole| whole.blob);
     let first = snapshot
         .chunks_of(node)
         .first()
         .map(|chunk| chunk.location.blob);
-    let first = first.filter(|_| !repository.is_implied());
+    let first = first.filter(|_| !repository.is_derived());
     whole.or(first).or(repository.blob())
 }

@@ -50,7 +50,7 @@ pub async fn usage(repository: &Repository) -> Result<Usage, RepoError> {
     }
     let mut blobs: BTreeSet<BlobId> = repository.blob().into_iter().collect();
     // A head also names blobs that only earlier heads needed.
-    if !repository.is_implied() {
+    if !repository.is_derived() {
         let mut walk = Walk::of(repository);
         while let Some(batch) = walk.next().await {
             for found in batch {

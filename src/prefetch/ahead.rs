@@ -162,7 +162,7 @@ impl Ahead {
                 guide.opened(task, snapshot, node.index, asks);
             }
         }
-        if node.size > WATCHED_SIZE && snapshot.whole_of(node).is_none() {
+        if node.size > WATCHED_SIZE && node.whole().is_none() {
             self.within(key, snapshot, node, range);
         }
     }

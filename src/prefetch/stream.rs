@@ -174,7 +174,7 @@ impl Stream {
 
     /// Starts to fetch the missing chunks of some files and preloads the rest.
     async fn begin(&self, snapshot: &Snapshot, from: u64, to: u64) -> Option<Begun> {
-        let stretch = snapshot.stretch(from..to).await.ok()?;
+        let stretch = snapshot.scan(from..to).await.ok()?;
         self.reach.fetch_max(to, Ordering::Relaxed);
         let cache = snapshot.cache();
         let here = |chunk: &ChunkRef| cache.contains(&chunk.hash);

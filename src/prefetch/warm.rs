@@ -138,7 +138,7 @@ impl<'a> Walk<'a> {
             return Ok(None);
         }
         let next = (self.at + STRETCH).min(self.end);
-        let stretch = self.snapshot.stretch(self.at..next).await?;
+        let stretch = self.snapshot.scan(self.at..next).await?;
         let mut part = Part {
             nodes: next - self.at,
             structure: stretch.directories,

@@ -126,7 +126,7 @@ impl Planner {
         let mut pending = tip.parents();
         while let Some(target) = pending.pop() {
             if !self.commits.contains_key(&target.id()) {
-                let parent = from.open_relative(&target).await?;
+                let parent = from.open_sibling(&target).await?;
                 self.commit(&parent).await?;
                 pending.extend(parent.parents());
             }
@@ -171,10 +171,10 @@ impl Planner {
                 Some(&known) => known,
                 None => {
                     let named = |it: &&Relative| it.kind == kind && it.name == name;
-                    let Some(relative) = from.relatives().iter().find(named) else {
+                    let Some(relative) = from.sibling_refs().iter().find(named) else {
                         continue;
                     };
-                    let tip = from.open_relative(&relative.target).await?;
+                    let tip = from.open_sibling(&relative.target).await?;
                     self.ancestry(from, tip).await?
                 }
             };

@@ -16,7 +16,7 @@ use super::plan::{
 use super::previous_publish::PreviousPublish;
 use crate::repo::{Lineage, Tag};
 use walgit_format::Kind;
-use walgit_format::archive::{ArchivedRef, ModeKind, parse_tree};
+use walgit_format::archive::{ArchivedRef, parse_tree};
 use walgit_format::directory::{MAX_TARGET, check_name};
 use walgit_format::git::tag_target;
 use walgit_format::head::{AttachmentKind, Ref, RefKind, check_ref_name};
@@ -356,9 +356,9 @@ impl GitSource {
             check_name(entry.name)
                 .map_err(|why| PublishError::Name(String::from_utf8_lossy(&at).into(), why))?;
             // Git sorts directories as if their names ended with a slash.
-            let slash: &[u8] = if kind == ModeKind::Tree { b"/" } else { b"" };
+            let slash: &[u8] = if kind == Kind::Directory { b"/" } else { b"" };
             let key = [entry.name, slash].concat();
-            canonical &= entry.mode == kind.canonical();
+            canonical &= entry.mode == kind.git_mode();
             canonical &= last.replace(key.clone()).is_none_or(|last| last < key);
             let child = ObjectId::from_bytes_or_panic(entry.id);
             entries.push(self.entry(previous, &at, kind, entry.name, child)?);
@@ -399,20 +399,20 @@ impl GitSource {
         &self,
         previous: &PreviousPublish,
         at: &[u8],
-        kind: ModeKind,
+        kind: Kind,
         name: &[u8],
         id: ObjectId,
     ) -> Result<EntryPlan, PublishError> {
         let git = git_id(id);
         let (kind, size, content) = match kind {
-            ModeKind::File { executable } => {
+            Kind::File { executable } => {
                 let (size, content) = match previous.files.get(&git) {
                     Some(file) => file.clone(),
                     None => (blob_len(&self.repo, id)?, ContentPlan::Pending),
                 };
                 (Kind::File { executable }, size, content)
             }
-            ModeKind::Link => {
+            Kind::Symlink => {
                 let target = self.raw(id, gix::objs::Kind::Blob)?;
                 if target.is_empty() || target.len() > MAX_TARGET || target.contains(&0) {
                     let at = String::from_utf8_lossy(at).into_owned();
@@ -421,8 +421,8 @@ impl GitSource {
                 let size = target.len() as u64;
                 (Kind::Symlink, size, ContentPlan::Inline(target))
             }
-            ModeKind::Submodule => (Kind::Submodule, 0, ContentPlan::Inline(git.0.clone())),
-            ModeKind::Tree => match previous.trees.get(&git) {
+            Kind::Submodule => (Kind::Submodule, 0, ContentPlan::Inline(git.0.clone())),
+            Kind::Directory => match previous.trees.get(&git) {
                 Some(tree) => {
                     let content = ContentPlan::Tree(TreePlan::Stored(tree.clone()));
                     (Kind::Directory, tree.bytes, content)

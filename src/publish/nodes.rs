@@ -174,7 +174,7 @@ impl NodeWriter<'_> {
             let entries = planned.entries.iter().zip(&trees).enumerate();
             let entries: Vec<PlannedEntry> = entries
                 .map(|(entry, (planned, tree))| PlannedEntry {
-                    name: planned.name.clone(),
+                    name: planned.name.clone().into(),
                     kind: planned.kind,
                     size: tree.as_ref().map_or(planned.size, |tree| tree.bytes),
                     content: match tree {
@@ -257,7 +257,7 @@ impl NodeWriter<'_> {
             let mut referenced = blobs.finished();
             referenced.extend(previous.blobs());
             let head = PlannedHead {
-                default_branch: plan.default_branch.clone(),
+                default_branch: plan.default_branch.clone().into(),
                 commits: (plan.commits.iter().zip(&roots))
                     .map(|(commit, root)| PlannedCommit {
                         id: commit.id.clone(),
@@ -266,7 +266,7 @@ impl NodeWriter<'_> {
                         bytes: root.bytes,
                         author: commit.author.clone(),
                         committer: commit.committer.clone(),
-                        message: commit.message.clone(),
+                        message: commit.message.clone().into(),
                         parents: commit.parents.clone(),
                     })
                     .collect(),
@@ -294,7 +294,7 @@ fn content(
         (_, Some(list)) | (ContentPlan::List(list), None) => {
             PlannedContent::List(blobs.locate(list))
         }
-        (ContentPlan::Inline(bytes), _) => PlannedContent::Inline(bytes.clone()),
+        (ContentPlan::Inline(bytes), _) => PlannedContent::Inline(bytes.clone().into()),
         (ContentPlan::Chunks(chunks), _) => PlannedContent::Chunks(blobs.locate_all(chunks)),
         (ContentPlan::Pending | ContentPlan::Tree(_), _) => PlannedContent::Chunks(Vec::new()),
     }

@@ -78,7 +78,7 @@ pub(super) async fn load(
         } => PublishError::WasPrivate,
         error => PublishError::previous(error),
     })?;
-    if repository.is_implied() {
+    if repository.is_derived() {
         // Chunks of a foreign format cannot be reused.
         return Ok(PreviousPublish::default());
     }
@@ -158,7 +158,7 @@ impl PreviousPublish {
                 .map_while(|raw| StoredCommits::decode(raw, &sample));
             previous.commits = decoded.collect();
         }
-        previous.archive = Archive::open(&repository).await?;
+        previous.archive = repository.load_archive().await?;
         let segments = previous
             .archive
             .iter()
@@ -181,7 +181,7 @@ impl PreviousPublish {
     ) -> Result<(), RepoError> {
         let directory = snapshot.directory(node).await?;
         let stored_directory = StoredDirectory {
-            node: stored(&snapshot.chunks_of(node)[0]),
+            node: stored(&node.chunks()[0]),
             nodes: directory.nodes(),
             bytes: node.size,
         };

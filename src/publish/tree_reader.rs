@@ -55,7 +55,7 @@ impl TreeReader {
         let root = self.add_directory(snapshot, snapshot.root(), Vec::new(), &mut pending);
         while let Some((index, node)) = pending.pop() {
             let directory = snapshot.directory(&node).await?;
-            let hash = snapshot.chunks_of(&node)[0].hash;
+            let hash = node.chunks()[0].hash;
             let mut children = Vec::new();
             for (number, entry) in directory.entries().iter().enumerate() {
                 let child = snapshot.entry(&node, &directory, number);
@@ -100,7 +100,7 @@ impl TreeReader {
         path: Vec<u8>,
         pending: &mut Vec<(DirectoryIndex, Node)>,
     ) -> DirectoryIndex {
-        let hash = snapshot.chunks_of(&node)[0].hash;
+        let hash = node.chunks()[0].hash;
         if let Some(&known) = self.directories.get(&hash) {
             return known;
         }

@@ -14,7 +14,7 @@ use walgit_format::chain::objects::Layout;
 use walgit_format::chain::{ChainError, ObjectId};
 use walgit_format::chunk::{BlobId, ChunkHash, SecretKey};
 use walgit_format::head::{CommitId, GitId, check_ref_name};
-use walgit_format::ref_name::RefName;
+use walgit_format::names::RefName;
 use walgit_format::{Address, RefKind};
 use walrus_client::BlobStore;
 
@@ -139,7 +139,7 @@ impl Target {
                 blob: *blob,
                 root: None,
             }),
-            CommitId::Object(id) => Some(Target::Commit(ObjectId::from_bytes(*id))),
+            CommitId::Object(id) => Some(Target::Commit(*id)),
             CommitId::None | CommitId::Git(_) => None,
         }
     }
@@ -148,7 +148,7 @@ impl Target {
     pub fn id(&self) -> CommitId {
         match self {
             Target::Blob { blob, .. } => CommitId::Manifest(*blob),
-            Target::Commit(id) => CommitId::Object(*id.as_bytes()),
+            Target::Commit(id) => CommitId::Object(*id),
             Target::Archived { commit, .. } => CommitId::Git(commit.clone()),
         }
     }
@@ -231,7 +231,7 @@ fn locate_name(dir: &std::path::Path, name: &str) -> Result<Located, RepoError> 
     };
     let parsed: RefName = name
         .parse()
-        .map_err(|error: walgit_format::ref_name::RefNameError| no_name(error.to_string()))?;
+        .map_err(|error: walgit_format::names::RefNameError| no_name(error.to_string()))?;
     let unknown = |why| RepoError::Name {
         why: Arc::new(why),
         // Each network has its own directory of names.

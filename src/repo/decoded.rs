@@ -184,7 +184,7 @@ mod tests {
 
     fn directory(entries: u32, number: u64) -> (ChunkRef, Decoded) {
         let entry = |n| PlannedEntry {
-            name: format!("file-{n:07}-of-{number}").into_bytes(),
+            name: format!("file-{n:07}-of-{number}").into(),
             kind: Kind::File { executable: false },
             size: 0,
             content: PlannedContent::Chunks(Vec::new()),

@@ -12,7 +12,7 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use super::{Account, Charge, MAX_DEPTH, RepoError};
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob, budget};
-use walgit_format::directory::{Directory, ImpliedContent, ImpliedEntry, MAX_ENTRIES, check_name};
+use walgit_format::directory::{Directory, MAX_ENTRIES, PlannedContent, PlannedEntry, check_name};
 use walgit_format::head::{CommitId, Signature};
 use walgit_format::{Commit, Entry, Head, Kind};
 
@@ -31,7 +31,7 @@ pub(super) struct Leaf {
     /// Bytes of content.
     pub(super) size: u64,
     /// The content, or its location.
-    pub(super) content: ImpliedContent,
+    pub(super) content: PlannedContent<ChunkRef>,
 }
 
 /// A directory tree in memory.
@@ -98,7 +98,7 @@ impl ImpliedTree {
 #[derive(Default)]
 struct Open {
     name: Vec<u8>,
-    entries: Vec<ImpliedEntry>,
+    entries: Vec<PlannedEntry<ChunkRef>>,
 }
 
 struct Builder {
@@ -260,7 +260,7 @@ impl Builder {
                 .add(&leaf.path, "left out: its directory has too many entries");
             return;
         }
-        directory.entries.push(ImpliedEntry {
+        directory.entries.push(PlannedEntry {
             name: Bytes::copy_from_slice(name),
             kind: leaf.kind,
             size: leaf.size,
@@ -281,11 +281,11 @@ impl Builder {
             };
             let name = Bytes::copy_from_slice(&done.name);
             let (node, nodes, bytes) = self.complete(done);
-            self.innermost().entries.push(ImpliedEntry {
+            self.innermost().entries.push(PlannedEntry {
                 name,
                 kind: Kind::Directory,
                 size: bytes,
-                content: ImpliedContent::Directory { node, nodes },
+                content: PlannedContent::Directory { node, nodes },
             });
         }
     }
@@ -295,7 +295,7 @@ impl Builder {
     fn complete(&mut self, done: Open) -> (ChunkRef, u64, u64) {
         self.report_lookalikes(&done);
         let bytes = done.entries.iter().map(|entry| entry.size).sum();
-        let (directory, hash) = Directory::implied(done.entries);
+        let (directory, hash) = Directory::from_entries(done.entries);
         let nodes = directory.nodes();
         self.directories.insert(hash, Arc::new(directory));
         (ChunkRef::nominal(self.blob, hash), nodes, bytes)
@@ -359,7 +359,7 @@ mod tests {
             path: path.into(),
             kind: Kind::File { executable: false },
             size: 1,
-            content: ImpliedContent::Inline(Bytes::from_static(b"x")),
+            content: PlannedContent::Inline(Bytes::from_static(b"x")),
         }
     }
 

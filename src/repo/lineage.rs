@@ -65,7 +65,7 @@ impl<'a> Line<'a> {
                 parent.map(Target::Commit)
             }
             target => {
-                let opened = self.repository.open_relative(target).await?;
+                let opened = self.repository.open_sibling(target).await?;
                 opened.parents().into_iter().next()
             }
         };

@@ -105,7 +105,7 @@ impl Loader {
         if let Some(known) = blob.and_then(|blob| self.archives.get(&blob)) {
             return Ok(Some(known));
         }
-        let archive = Archive::open(repository).await?.map(Arc::new);
+        let archive = repository.load_archive().await?.map(Arc::new);
         if let (Some(archive), Some(blob)) = (&archive, blob) {
             let weight = |archive: &Arc<Archive>| archive.weight();
             self.archives.keep(blob, archive.clone(), weight);

@@ -15,7 +15,7 @@ use walgit_format::chain::MoveObject;
 use walgit_format::chain::ObjectId;
 use walgit_format::chain::objects::{BlobContent, BlobObject, EntryObject};
 use walgit_format::chunk::{BlobId, Proof, WholeBlob, check_git};
-use walgit_format::directory::ImpliedContent;
+use walgit_format::directory::PlannedContent;
 use walgit_format::head::CommitId;
 
 /// Most objects per commit.
@@ -72,7 +72,7 @@ impl Loader {
             author: object.author,
             seconds: object.seconds,
             message: object.message,
-            parent: (object.parent).map(|parent| CommitId::Object(*parent.as_bytes())),
+            parent: object.parent.map(CommitId::Object),
         };
         let shelf = shelf(access, None);
         let target = Target::Commit(id);
@@ -166,8 +166,8 @@ impl Walk {
             return;
         }
         let content = match &blob.content {
-            BlobContent::Inline(bytes) => ImpliedContent::Inline(bytes.clone()),
-            BlobContent::Walrus(id) => ImpliedContent::Whole(WholeBlob {
+            BlobContent::Inline(bytes) => PlannedContent::Inline(bytes.clone().into()),
+            BlobContent::Walrus(id) => PlannedContent::Whole(WholeBlob {
                 blob: *id,
                 size: blob.size,
                 proof: proof(&blob.hash),

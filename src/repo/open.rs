@@ -19,7 +19,7 @@ use walgit_format::blob::Header;
 use walgit_format::chunk::{
     BlobId, ChunkHash, PAYLOAD_OVERHEAD, Proof, SecretKey, WholeBlob, is_payload, open_payload,
 };
-use walgit_format::directory::ImpliedContent;
+use walgit_format::directory::PlannedContent;
 use walgit_format::head::CommitId;
 use walgit_format::manifest::{MAX_MANIFEST, Manifest, ManifestFile};
 use walrus_client::{BlobStore, LegacyEncryptedStore, ReadRange, Rejected};
@@ -158,7 +158,7 @@ impl Loader {
                         path: path.into(),
                         kind: Kind::File { executable: false },
                         size: whole.size,
-                        content: ImpliedContent::Whole(whole),
+                        content: PlannedContent::Whole(whole),
                     });
                 }
             }
@@ -238,8 +238,8 @@ impl Loader {
         let small = leaves.iter_mut().filter(|leaf| leaf.size <= MAX_SCRIPT);
         let looks = small.map(|leaf| async move {
             let starts = match &leaf.content {
-                ImpliedContent::Inline(bytes) => bytes.starts_with(b"#!"),
-                ImpliedContent::Whole(whole) if whole.size >= 2 => {
+                PlannedContent::Inline(bytes) => bytes.starts_with(b"#!"),
+                PlannedContent::Whole(whole) if whole.size >= 2 => {
                     let store = match whole.sealed {
                         true => sealed,
                         false => Some(&access.store),

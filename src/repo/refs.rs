@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use walgit_durable::{AppendLog, FileLock, open_regular, read_regular};
 use walgit_format::Address;
-use walgit_format::ref_name::RefName;
+use walgit_format::names::RefName;
 use walrus_client::clock::unix_seconds;
 
 /// Characters that file names are not percent-encoded for.

@@ -217,7 +217,7 @@ impl Repository {
     }
 
     /// Whether its directories are derived from paths and each file is a blob.
-    pub fn is_implied(&self) -> bool {
+    pub fn is_derived(&self) -> bool {
         !self.inner.implied.is_empty()
     }
 
@@ -356,17 +356,17 @@ impl Repository {
         }
         let relatives = self.relatives.iter();
         if let Some(relative) = relatives.clone().find(|r| r.name == name.as_bytes()) {
-            return self.open_relative(&relative.target).await?.snapshot(0);
+            return self.open_sibling(&relative.target).await?.snapshot(0);
         }
         if let Some(commit) = self.archived_as(name).await? {
-            return self.open_relative(&commit).await?.snapshot(0);
+            return self.open_sibling(&commit).await?.snapshot(0);
         }
         let mut at = self.clone();
         for _ in 0..MAX_ANCESTORS {
             let Some(parent) = at.parents().into_iter().next() else {
                 break;
             };
-            at = self.open_relative(&parent).await?;
+            at = self.open_sibling(&parent).await?;
             if let Some(commit) = at.head().resolve(name) {
                 return at.snapshot(commit);
             }
@@ -441,7 +441,7 @@ impl Repository {
     ///
     /// # Errors
     /// As [`Loader::open_target`].
-    pub async fn open_relative(&self, target: &Target) -> Result<Repository, RepoError> {
+    pub async fn open_sibling(&self, target: &Target) -> Result<Repository, RepoError> {
         let access = self.access();
         self.loader().open_target(access, target).await
     }
@@ -449,7 +449,7 @@ impl Repository {
     /// Parent commits of the head's commits that must be opened separately; empty if
     /// the head contains everything that can be shown.
     pub fn parents(&self) -> Vec<Target> {
-        if !self.is_implied() {
+        if !self.is_derived() {
             return Vec::new();
         }
         let parents = self.head().commits.iter().flat_map(|c| &c.parents);
@@ -547,7 +547,7 @@ impl Repository {
     /// # Errors
     /// Fails if the cache has evicted the manifest and it cannot be fetched again.
     pub async fn manifest_text(&self) -> Result<Option<Bytes>, RepoError> {
-        match (self.is_implied() && !self.has_archive(), self.blob()) {
+        match (self.is_derived() && !self.has_archive(), self.blob()) {
             (true, Some(blob)) => Ok(Some(
                 self.loader().manifest_text(self.access(), blob).await?,
             )),
@@ -601,7 +601,7 @@ impl Repository {
             (head.refs.iter()).map(|r| (r.kind, r.name.clone(), head.commits[r.commit].id.clone()));
         let mut all: Vec<_> = own.collect();
         let mut known: HashSet<(RefKind, Bytes)> = names_of(&all);
-        for relative in self.relatives() {
+        for relative in self.sibling_refs() {
             if known.insert((relative.kind, relative.name.clone())) {
                 all.push((relative.kind, relative.name.clone(), relative.target.id()));
             }

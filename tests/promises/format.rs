@@ -17,7 +17,7 @@ const BLOB: BlobId = BlobId::from_bytes([42; 32]);
 
 fn entry(name: &str, kind: Kind, size: u64, content: PlannedContent) -> PlannedEntry {
     PlannedEntry {
-        name: name.into(),
+        name: Bytes::copy_from_slice(name.as_bytes()),
         kind,
         size,
         content,
@@ -66,19 +66,19 @@ fn golden() -> (Vec<u8>, ChunkHash) {
             "link",
             Kind::Symlink,
             4,
-            PlannedContent::Inline(b"file".to_vec()),
+            PlannedContent::Inline(b"file".to_vec().into()),
         ),
         entry(
             "run",
             Kind::File { executable: true },
             3,
-            PlannedContent::Inline(b"#!x".to_vec()),
+            PlannedContent::Inline(b"#!x".to_vec().into()),
         ),
         entry(
             "sub",
             Kind::Submodule,
             0,
-            PlannedContent::Inline(vec![9; 20]),
+            PlannedContent::Inline(vec![9; 20].into()),
         ),
     ];
     let root =
@@ -89,7 +89,7 @@ fn golden() -> (Vec<u8>, ChunkHash) {
         offset_minutes: -90,
     };
     let head = PlannedHead {
-        default_branch: b"main".to_vec(),
+        default_branch: Bytes::from_static(b"main"),
         commits: vec![PlannedCommit {
             id: GitId(vec![3; 20]).into(),
             root,
@@ -97,7 +97,7 @@ fn golden() -> (Vec<u8>, ChunkHash) {
             bytes: 56,
             author: who.clone(),
             committer: who,
-            message: b"golden\n".to_vec(),
+            message: Bytes::from_static(b"golden\n"),
             parents: vec![GitId(vec![4; 20]).into()],
         }],
         refs: vec![Ref {
@@ -326,13 +326,13 @@ proptest! {
             let chunk = placed(&bytes, place);
             let size = bytes.len() as u64;
             let (kind, size, content) = match kind {
-                0 => (Kind::File { executable: seed % 3 == 0 }, size, PlannedContent::Inline(bytes)),
+                0 => (Kind::File { executable: seed % 3 == 0 }, size, PlannedContent::Inline(bytes.into())),
                 1 => (Kind::File { executable: false }, size, PlannedContent::Chunks(vec![chunk])),
-                2 => (Kind::Symlink, size, PlannedContent::Inline(bytes)),
+                2 => (Kind::Symlink, size, PlannedContent::Inline(bytes.into())),
                 3 => (Kind::Directory, u64::from(seed), PlannedContent::Directory { node: chunk, nodes: u64::from(seed) + 1 }),
-                _ => (Kind::Submodule, 0, PlannedContent::Inline(vec![1; 20])),
+                _ => (Kind::Submodule, 0, PlannedContent::Inline(vec![1; 20].into())),
             };
-            wanted.push(PlannedEntry { name: name.as_bytes().to_vec(), kind, size, content });
+            wanted.push(entry(name, kind, size, content));
         }
         wanted.sort_by(|a, b| a.name.cmp(&b.name));
         let raw = Bytes::from(directory::encode_unchecked(&wanted, 0).unwrap());

@@ -19,16 +19,16 @@ const FILE: Kind = Kind::File { executable: false };
 
 fn file(name: &[u8]) -> PlannedEntry {
     PlannedEntry {
-        name: name.to_vec(),
+        name: name.to_vec().into(),
         kind: FILE,
         size: 5,
-        content: PlannedContent::Inline(b"hello".to_vec()),
+        content: PlannedContent::Inline(b"hello".to_vec().into()),
     }
 }
 
 fn folder(name: &str, node: PlannedChunk, nodes: u64) -> PlannedEntry {
     PlannedEntry {
-        name: name.into(),
+        name: name.to_owned().into(),
         kind: Kind::Directory,
         size: 0,
         content: PlannedContent::Directory { node, nodes },
@@ -105,7 +105,7 @@ fn inconsistent_counts_and_sizes_are_refused() {
     );
     let mut long_link = file(b"a");
     long_link.kind = Kind::Symlink;
-    long_link.content = PlannedContent::Inline(vec![b'x'; 5000]);
+    long_link.content = PlannedContent::Inline(vec![b'x'; 5000].into());
     assert_refused(
         &world,
         &store_root_with(&world, &[long_link], 2),

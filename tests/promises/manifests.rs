@@ -298,7 +298,7 @@ async fn files(snapshot: &Snapshot) -> Vec<(String, String, Result<Bytes, String
             match child.kind {
                 Kind::Directory => pending.push((path, child)),
                 _ => {
-                    let blob = snapshot.whole_of(&child).unwrap().blob.to_string();
+                    let blob = child.whole().unwrap().blob.to_string();
                     let read = snapshot
                         .read(&child, ByteRange::new(0, child.size), 0)
                         .await;

@@ -49,7 +49,7 @@ impl BlobPlan {
 
     fn file(&mut self, name: &str, size: usize, chunk: PlannedChunk) {
         self.entries.push(PlannedEntry {
-            name: name.into(),
+            name: name.to_owned().into(),
             kind: Kind::File { executable: false },
             size: size as u64,
             content: PlannedContent::Chunks(vec![chunk]),

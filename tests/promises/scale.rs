@@ -16,10 +16,10 @@ fn directory_of_200000_entries_is_listed_completely_and_each_is_found() {
     let world = World::new();
     let entries: Vec<PlannedEntry> = (0..FILES)
         .map(|n| PlannedEntry {
-            name: format!("{n:06}").into_bytes(),
+            name: format!("{n:06}").into(),
             kind: Kind::File { executable: false },
             size: 6,
-            content: PlannedContent::Inline(format!("{:06}", n / 3).into_bytes()),
+            content: PlannedContent::Inline(format!("{:06}", n / 3).into_bytes().into()),
         })
         .collect();
     let mut builder = BlobBuilder::new();

@@ -31,7 +31,7 @@ pub(crate) fn store(
             bytes,
             author: Signature::default(),
             committer: Signature::default(),
-            message: Vec::new(),
+            message: Bytes::new(),
             parents: Vec::new(),
         }],
         attachments: (attached.iter())

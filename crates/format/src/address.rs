@@ -4,9 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::ref_name::{RefName, RefNameError};
-use crate::chain::{ObjectId, ParseObjectIdError};
-use crate::chunk::{BlobId, ChunkHash, ParseIdError};
+use super::names::{RefName, RefNameError};
+use crate::id::{BlobId, ChunkHash, ObjectId, ParseIdError};
 
 /// The address of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,9 +43,6 @@ pub enum ParseAddressError {
         "`{0}` is not an address; use NAME, walrus://BLOB_ID[?root=HASH] or sui://OBJECT_ID[/BRANCH]"
     )]
     Scheme(String),
-    /// Not an object ID.
-    #[error("{0}")]
-    Object(#[from] ParseObjectIdError),
     /// Not a valid name.
     #[error("{0}")]
     Name(#[from] RefNameError),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::encode::{EncodeError, check_len};
 use super::git::RawCommit;
-use super::head::GitId;
+use super::id::GitId;
 use super::malformed::MalformedNode;
 use super::wire::{Reader, Write};
 use crate::chunk::MAX_CHUNK;
@@ -98,7 +98,7 @@ pub fn decode_commits(raw: &Bytes, sample: &GitId) -> Result<Vec<RawCommit>, Mal
         (MAGIC, PLAIN) => {
             let mut commits = Vec::new();
             while reader.position() < raw.len() {
-                let bytes = raw.slice_ref(reader.bytes(MAX_CHUNK as usize)?);
+                let bytes = reader.slice(raw, MAX_CHUNK as usize)?;
                 let commit = RawCommit::parse(bytes, sample)?;
                 reader.charge::<[RawCommit; 2]>(1)?;
                 reader.charge::<ParsedId>(commit.parents().len() + 1)?;

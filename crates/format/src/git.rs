@@ -8,9 +8,9 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::directory::kind_and_version;
 use super::encode::{EncodeError, check_len};
-use super::head::{GitId, Signature};
+use super::head::Signature;
+use super::id::GitId;
 use super::malformed::MalformedNode;
 use super::wire::{Reader, Write};
 use crate::chunk::{ChunkHash, MAX_CHUNK};
@@ -246,17 +246,15 @@ pub fn encode_ids<'a>(
 /// Decodes a chunk of IDs.
 pub fn decode_ids(raw: &Bytes) -> Result<Vec<DirectoryIds>, MalformedNode> {
     let mut reader = Reader::new(raw);
-    kind_and_version(&mut reader, IDS_MAGIC, VERSION, "list of git IDs")?;
+    reader.header(IDS_MAGIC, VERSION, "list of git IDs")?;
     let mut directories = Vec::new();
     while reader.position() < raw.len() {
         reader.charge::<[DirectoryIds; 2]>(1)?;
         directories.push(DirectoryIds {
             directory: ChunkHash::from_bytes(reader.array()?),
             tree: reader.id()?,
-            raw_tree: raw.slice_ref(reader.bytes(MAX_CHUNK as usize)?),
-            entries: (0..reader.count::<GitId>(1)?)
-                .map(|_| reader.id())
-                .collect::<Result<_, MalformedNode>>()?,
+            raw_tree: reader.slice(raw, MAX_CHUNK as usize)?,
+            entries: reader.list(1, Reader::id)?,
         });
     }
     Ok(directories)

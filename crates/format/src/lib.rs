@@ -28,6 +28,7 @@
 
 pub mod address;
 pub mod archive;
+mod attachment;
 pub mod blob;
 pub mod chain;
 pub mod chunk;
@@ -37,20 +38,24 @@ pub mod encode;
 pub mod git;
 pub mod guard;
 pub mod head;
+pub mod id;
 pub mod list;
 pub mod malformed;
 pub mod manifest;
+pub mod names;
 pub mod prior;
-pub mod ref_name;
+
 pub mod table;
 pub mod text;
 pub mod wire;
 
 pub use address::{Address, ParseAddressError};
+pub use attachment::{Attachment, AttachmentKind};
 pub use chunk::{PlannedChunk, PlannedLocation};
 pub use directory::{Content, Directory, Entry, Kind};
 pub use encode::EncodeError;
-pub use head::{Commit, CommitId, Head, Ref, RefKind};
+pub use head::{Commit, Head, Ref, RefKind};
+pub use id::{CommitId, GitId, ObjectId};
 pub use list::ChunkList;
 pub use malformed::MalformedNode;
 pub use prior::Prior;

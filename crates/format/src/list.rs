@@ -4,7 +4,6 @@
 //! listing its directory does not fetch them. A list of level 0 holds chunks, one of
 //! level 1 holds lists of level 0, and so on: a terabyte needs two levels.
 
-use super::directory::kind_and_version;
 use super::encode::EncodeError;
 use super::guard::Guard;
 use super::malformed::MalformedNode;
@@ -102,7 +101,7 @@ impl ChunkList {
     /// When the bytes are not a valid list.
     pub fn decode(raw: &[u8], reference: &ChunkRef) -> Result<Self, MalformedNode> {
         let mut reader = Reader::new(raw);
-        kind_and_version(&mut reader, MAGIC, VERSION, "chunk list")?;
+        reader.header(MAGIC, VERSION, "chunk list")?;
         let level = reader.byte()?;
         if level > MAX_LEVEL {
             return Err(MalformedNode::Sum("levels of a chunk list"));

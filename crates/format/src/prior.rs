@@ -10,7 +10,6 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::directory::kind_and_version;
 use super::malformed::MalformedNode;
 use super::wire::{Reader, Write};
 use crate::chunk::ChunkHash;
@@ -210,12 +209,7 @@ impl Prior {
             });
         }
         let mut reader = Reader::new(raw);
-        kind_and_version(
-            &mut reader,
-            MAGIC,
-            VERSION,
-            "list of files that changed together",
-        )?;
+        reader.header(MAGIC, VERSION, "list of files that changed together")?;
         let mut prior = Prior::default();
         for _ in 0..reader.count::<[u64; 4]>(LEAST_FILE)? {
             let name = PathName(reader.array()?);

@@ -156,16 +156,38 @@ impl Entries<'_, '_> {
     }
 }
 
+/// The end of the part of a table that a decoder has used. Elements use the table in
+/// order and each chunk once, so their references never exceed the table.
+#[derive(Default)]
+pub(super) struct UsedChunks(u64);
+
+impl UsedChunks {
+    /// Returns a run of chunks, which starts at or after the end of the previous one.
+    /// `what` names the elements.
+    pub(super) fn take<'c>(
+        &mut self,
+        chunks: &'c [ChunkRef],
+        first: u64,
+        count: u64,
+        what: &'static str,
+    ) -> Result<&'c [ChunkRef], MalformedNode> {
+        let end = first.checked_add(count);
+        let end = end.filter(|&end| end <= chunks.len() as u64);
+        let end = end.ok_or(MalformedNode::Index(first))?;
+        if count > 0 && first < self.0 {
+            return Err(MalformedNode::Runs(what));
+        }
+        self.0 = end.max(self.0);
+        Ok(&chunks[first as usize..end as usize])
+    }
+}
+
 /// Decodes the table of a node at `origin`.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     origin: Origin,
 ) -> Result<Vec<ChunkRef>, MalformedNode> {
-    let blob_count = reader.count::<BlobId>(32)?;
-    let mut blobs = Vec::with_capacity(blob_count);
-    for _ in 0..blob_count {
-        blobs.push(BlobId::from_bytes(reader.array()?));
-    }
+    let blobs = reader.list(32, |reader| reader.array().map(BlobId::from_bytes))?;
     let mut entries = Entries {
         reader,
         origin,

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::head::GitId;
+use super::id::GitId;
 use super::malformed::MalformedNode;
 use crate::chunk::{Budget, budget};
 
@@ -100,6 +100,44 @@ impl<'a> Reader<'a> {
         u32::try_from(self.uint()?).map_err(|_| MalformedNode::Integer)
     }
 
+    /// Reads the first two bytes of a node.
+    pub(super) fn header(
+        &mut self,
+        magic: u8,
+        version: u8,
+        expected: &'static str,
+    ) -> Result<(), MalformedNode> {
+        let found = self.byte()?;
+        if found != magic {
+            return Err(MalformedNode::Kind { expected, found });
+        }
+        match self.byte()? {
+            found if found == version => Ok(()),
+            found => Err(MalformedNode::Version(found)),
+        }
+    }
+
+    /// Reads an index of a list of `len` elements.
+    pub(super) fn index(&mut self, len: usize) -> Result<usize, MalformedNode> {
+        let number = self.uint()?;
+        let index = usize::try_from(number).ok().filter(|index| *index < len);
+        index.ok_or(MalformedNode::Index(number))
+    }
+
+    /// Reads a list of elements of at least `least` bytes each, and charges their memory.
+    pub(super) fn list<T>(
+        &mut self,
+        least: usize,
+        mut element: impl FnMut(&mut Self) -> Result<T, MalformedNode>,
+    ) -> Result<Vec<T>, MalformedNode> {
+        let count = self.count::<T>(least)?;
+        let mut list = Vec::with_capacity(count);
+        for _ in 0..count {
+            list.push(element(self)?);
+        }
+        Ok(list)
+    }
+
     /// Reads a count of elements that decode to `T`, at least `least` bytes each, and
     /// charges their memory.
     pub(super) fn count<T>(&mut self, least: usize) -> Result<usize, MalformedNode> {
@@ -141,6 +179,11 @@ impl<'a> Reader<'a> {
             return Err(MalformedNode::TooLong { len, most });
         }
         self.take(len)
+    }
+
+    /// Reads a byte string of at most `most` bytes as a slice of `raw`, the input.
+    pub(super) fn slice(&mut self, raw: &Bytes, most: usize) -> Result<Bytes, MalformedNode> {
+        Ok(raw.slice_ref(self.bytes(most)?))
     }
 
     /// Checks that no bytes follow.

@@ -19,8 +19,7 @@ use crate::repo::RepoError;
 use crate::repo::archive::Archive;
 use walgit_format::MalformedNode;
 use walgit_format::archive::{
-    Group, ModeKind, Objects, Run, Segment, StoredEntry, Target, decode_group, decode_tree,
-    raw_tree,
+    Group, Objects, Run, Segment, StoredEntry, Target, decode_group, decode_tree, raw_tree,
 };
 use walgit_format::chunk::ChunkHash;
 
@@ -299,7 +298,7 @@ fn check_tree(
     let end = segment.before.saturating_add(segment.count());
     let fits = |entry: &StoredEntry| match &entry.target {
         Target::Id(id) => {
-            id.len() == hash.len_in_bytes() && entry.kind() == Some(ModeKind::Submodule)
+            id.len() == hash.len_in_bytes() && entry.kind() == Some(walgit_format::Kind::Submodule)
         }
         Target::Number(below) if entry.is_tree() => *below < number && archive.holds_tree(*below),
         Target::Number(below) => *below < end && archive.holds_content(*below),

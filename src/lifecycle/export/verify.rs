@@ -63,7 +63,7 @@ impl RebuiltHistory {
 /// Returns the commit to check out.
 pub(super) fn tip(repository: &Repository) -> Result<GitId, ExportError> {
     match repository.head().commits.first().map(|commit| &commit.id) {
-        Some(CommitId::Git(id)) if !repository.is_implied() => Ok(id.clone()),
+        Some(CommitId::Git(id)) if !repository.is_derived() => Ok(id.clone()),
         _ => Err(ExportError::NotGit),
     }
 }

@@ -81,7 +81,7 @@ impl Checker<'_> {
         self.commits(Some(&known)).await?;
         self.refs(&known).await?;
         // The trees of an implied head are derived from the history.
-        let Some(rebuilt) = rebuilt.as_ref().filter(|_| !self.repository.is_implied()) else {
+        let Some(rebuilt) = rebuilt.as_ref().filter(|_| !self.repository.is_derived()) else {
             return Ok(());
         };
         let expected = ExpectedTrees::Archived(&archive, rebuilt);

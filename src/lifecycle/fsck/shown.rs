@@ -19,7 +19,7 @@ use crate::lifecycle::walk::{ItemPath, tree_names};
 use crate::offload::offload;
 use crate::repo::archive::{Archive, Content as Archived};
 use crate::repo::{Node, RepoError, Repository, Snapshot};
-use walgit_format::archive::{ModeKind, Target, parse_tree};
+use walgit_format::archive::{Target, parse_tree};
 use walgit_format::chunk::{Budget, ChunkHash, ChunkRef, budget};
 use walgit_format::git::{DirectoryIds, decode_ids};
 use walgit_format::head::{AttachmentKind, CommitId, GitId};
@@ -117,7 +117,7 @@ impl Checker<'_> {
                 tree,
             }];
             while let Some(pair) = pending.pop() {
-                let hash = snapshot.chunks_of(&pair.node).first().map(|it| it.hash);
+                let hash = pair.node.chunks().first().map(|it| it.hash);
                 let hash = hash.unwrap_or(ChunkHash::of(&[]));
                 if seen.insert((hash, pair.tree.clone())) {
                     (self.pair(objects, &snapshot, hash, pair, &mut pending)).await?;
@@ -160,19 +160,19 @@ impl Checker<'_> {
             ));
             let node = snapshot.entry(&pair.node, &directory, at);
             let expected = expected.remove(&entry.name);
-            let kind = kind_of(entry.kind);
+            let kind = entry.kind;
             let Some((_, object)) = expected.filter(|(expected, _)| *expected == Some(kind)) else {
                 let why = "the tree that the commit names has no such entry";
                 self.faults.object(path, FaultKind::Altered, why);
                 continue;
             };
             match kind {
-                ModeKind::Tree => pending.push(DirectoryPair {
+                Kind::Directory => pending.push(DirectoryPair {
                     path,
                     node,
                     tree: object,
                 }),
-                ModeKind::Submodule => {
+                Kind::Submodule => {
                     let same = |id: &GitId| matches!(&entry.content, Content::Inline(found) if *found == id.0);
                     if !objects.id(&object).as_ref().is_some_and(same) {
                         let why =
@@ -180,7 +180,7 @@ impl Checker<'_> {
                         self.faults.object(path, FaultKind::Altered, why);
                     }
                 }
-                ModeKind::File { .. } | ModeKind::Link => {
+                Kind::File { .. } | Kind::Symlink => {
                     let shown = ShownFile {
                         snapshot,
                         directory: &directory,
@@ -290,19 +290,19 @@ fn rebuilt(ids: &DirectoryIds, directory: &Directory) -> Option<Vec<u8>> {
     if ids.entries.len() != directory.entries().len() {
         return None;
     }
-    let mut entries: Vec<(Vec<u8>, &[u8], ModeKind, &GitId)> = (directory.entries().iter())
+    let mut entries: Vec<(Vec<u8>, &[u8], Kind, &GitId)> = (directory.entries().iter())
         .zip(&ids.entries)
         .map(|(entry, id)| {
-            let kind = kind_of(entry.kind);
+            let kind = entry.kind;
             // Git sorts directories as if their names ended with a slash.
-            let slash: &[u8] = if kind == ModeKind::Tree { b"/" } else { b"" };
+            let slash: &[u8] = if kind == Kind::Directory { b"/" } else { b"" };
             ([&entry.name, slash].concat(), &entry.name[..], kind, id)
         })
         .collect();
     entries.sort_by(|a, b| a.0.cmp(&b.0));
     let mut raw = Vec::new();
     for (_, name, kind, id) in entries {
-        raw.extend_from_slice(kind.canonical());
+        raw.extend_from_slice(kind.git_mode());
         raw.push(b' ');
         raw.extend_from_slice(name);
         raw.push(0);
@@ -379,13 +379,4 @@ fn hasher(like: &GitId, kind: ObjectKind, size: u64) -> gix::hash::Hasher {
 
 fn finish(hasher: gix::hash::Hasher) -> Option<GitId> {
     Some(GitId(hasher.try_finalize().ok()?.as_slice().to_vec()))
-}
-
-fn kind_of(shown: Kind) -> ModeKind {
-    match shown {
-        Kind::Directory => ModeKind::Tree,
-        Kind::File { executable } => ModeKind::File { executable },
-        Kind::Symlink => ModeKind::Link,
-        Kind::Submodule => ModeKind::Submodule,
-    }
 }

@@ -172,15 +172,15 @@ impl Walk {
         let trees = names.into_iter().enumerate();
         let trees = trees.filter_map(|(at, name)| Some((repository.snapshot(at).ok()?, name)));
         self.trees.extend(trees);
-        if !repository.is_implied() {
+        if !repository.is_derived() {
             return;
         }
-        let others = repository.relatives().iter().map(|it| it.target.clone());
+        let others = repository.sibling_refs().iter().map(|it| it.target.clone());
         for target in repository.parents().into_iter().chain(others) {
             if self.commits.len() >= MAX_ANCESTORS || !self.commits.insert(target.id()) {
                 continue;
             }
-            match repository.open_relative(&target).await {
+            match repository.open_sibling(&target).await {
                 Ok(before) => self.heads.push_back(before),
                 Err(why) => found.push(WalkItem::new(&at_head, Dependency::Unreadable(why))),
             }
@@ -372,7 +372,7 @@ pub(super) fn tree_names(repository: &Repository) -> Vec<Option<String>> {
         name.get_or_insert_with(|| commit.id.to_string());
     }
     match names.first_mut() {
-        Some(first) if repository.is_implied() => *first = Some(head.commits[0].id.to_string()),
+        Some(first) if repository.is_derived() => *first = Some(head.commits[0].id.to_string()),
         Some(first) => *first = None,
         None => {}
     }

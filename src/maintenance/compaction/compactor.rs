@@ -23,7 +23,7 @@ use crate::repo::refs::{Expected, NamedRef, RefStore, RefStoreError};
 use crate::repo::{Access, Loader, RepoError, Repository, Source};
 use walgit_format::Address;
 use walgit_format::chunk::BlobId;
-use walgit_format::ref_name::RefName;
+use walgit_format::names::RefName;
 use walrus_client::clock::unix_seconds;
 use walrus_client::network::MAX_EPOCHS;
 use walrus_client::{BlobStore, PutOptions};
@@ -270,7 +270,7 @@ impl<'a> Compactor<'a> {
         named: &NamedRef,
     ) -> Result<(CompactionPlan, u64, u32), CompactionError> {
         let repository = self.open(&named.address).await?;
-        if repository.is_implied() {
+        if repository.is_derived() {
             return Err(PublishError::ForeignFormat.into());
         }
         let network = &self.settings.network.value;

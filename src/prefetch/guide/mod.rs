@@ -335,7 +335,7 @@ impl Worker {
         }
         let events = self.events.clone();
         tokio::spawn(async move {
-            if snapshot.stretch(0..nodes + 1).await.is_ok()
+            if snapshot.scan(0..nodes + 1).await.is_ok()
                 && let Some(events) = events.upgrade()
             {
                 let _ = events.send(Event::Walked).await;

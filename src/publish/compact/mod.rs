@@ -63,7 +63,7 @@ pub(super) fn pack(
     progress: &dyn Progress,
 ) -> Result<PackedPlan, PublishError> {
     let repository = &compaction.repository;
-    if repository.is_implied() {
+    if repository.is_derived() {
         return Err(PublishError::ForeignFormat);
     }
     let runtime = Handle::current();
@@ -109,7 +109,7 @@ pub(super) fn pack(
         }
         rest = later;
     }
-    let archive = runtime.block_on(Archive::open(repository))?;
+    let archive = runtime.block_on(repository.load_archive())?;
     let archived = archive.map(|archive| copy_archive(&archive, &mut copier));
     let archived = archived.transpose()?;
     for kind in repository.head().attachments.iter().map(|it| it.kind) {

@@ -46,7 +46,7 @@ pub async fn verify_equal(old: &Repository, new: &Repository) -> Result<(), Publ
             return differs("an attachment");
         }
     }
-    let (old_archive, new_archive) = (Archive::open(old).await?, Archive::open(new).await?);
+    let (old_archive, new_archive) = (old.load_archive().await?, new.load_archive().await?);
     let segments = |archive: &Option<Archive>| -> Vec<_> {
         let segments = archive.iter().flat_map(|archive| archive.segments());
         let hashes = |chunks: &[ChunkRef]| chunks.iter().map(|it| it.hash).collect::<Vec<_>>();

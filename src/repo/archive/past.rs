@@ -10,10 +10,10 @@ use crate::offload::Pace;
 use crate::repo::RepoError;
 use crate::repo::implied::ImpliedTree;
 use crate::repo::{Account, Charge};
-use walgit_format::archive::{ModeKind, StoredEntry, Target};
+use walgit_format::archive::{StoredEntry, Target};
 use walgit_format::chunk::{BlobId, Budget, ChunkHash, ChunkRef, budget};
 use walgit_format::directory::{
-    Directory, Entry, ImpliedContent, ImpliedEntry, MAX_ENTRIES, MAX_NODES, MAX_TARGET, check_name,
+    Directory, Entry, MAX_ENTRIES, MAX_NODES, MAX_TARGET, PlannedContent, PlannedEntry, check_name,
 };
 use walgit_format::{Kind, MalformedNode};
 
@@ -82,7 +82,7 @@ impl Archive {
             pace.steps(entries.len() + 1).await;
             let entries = self.entries(&entries, &below, &mut shown.notices, &mut budget)?;
             let bytes = (entries.iter()).fold(0u64, |sum, entry| sum.saturating_add(entry.size));
-            let (directory, hash) = Directory::implied(entries);
+            let (directory, hash) = Directory::from_entries(entries);
             let nodes = directory.nodes();
             if nodes > MAX_NODES {
                 return Err(self.malformed(MalformedNode::Sum("nodes of a tree")));
@@ -118,7 +118,7 @@ impl Archive {
             )?;
             for entry in &tree {
                 match entry.target {
-                    Target::Number(link) if entry.kind() == Some(ModeKind::Link) => {
+                    Target::Number(link) if entry.kind() == Some(Kind::Symlink) => {
                         if links.insert(link) {
                             self.pay(budget, PER_TREE as u64)?;
                         }
@@ -197,8 +197,8 @@ impl Archive {
         below: &Below,
         notices: &mut Vec<String>,
         budget: &mut TreeMemory,
-    ) -> Result<Vec<ImpliedEntry>, RepoError> {
-        let mut entries: Vec<ImpliedEntry> = Vec::new();
+    ) -> Result<Vec<PlannedEntry<ChunkRef>>, RepoError> {
+        let mut entries: Vec<PlannedEntry<ChunkRef>> = Vec::new();
         for entry in stored {
             let each = size_of::<Entry>() + entry.name.len() + ALLOCATION;
             self.pay(budget, each as u64)?;
@@ -230,9 +230,9 @@ impl Archive {
         entry: &StoredEntry,
         below: &Below,
         budget: &mut TreeMemory,
-    ) -> Result<Result<ImpliedEntry, String>, RepoError> {
+    ) -> Result<Result<PlannedEntry<ChunkRef>, String>, RepoError> {
         let is = |kind, size, content| {
-            Ok(Ok(ImpliedEntry {
+            Ok(Ok(PlannedEntry {
                 // A copy, so that the name does not keep the whole group in memory.
                 name: Bytes::copy_from_slice(&entry.name),
                 kind,
@@ -243,7 +243,7 @@ impl Archive {
         let number = match &entry.target {
             Target::Number(number) => *number,
             Target::Id(id) => {
-                return is(Kind::Submodule, 0, ImpliedContent::Inline(id.clone()));
+                return is(Kind::Submodule, 0, PlannedContent::Inline(id.clone()));
             }
         };
         if entry.is_tree() {
@@ -252,17 +252,17 @@ impl Archive {
                 .get(&number)
                 .ok_or_else(|| self.missing(number))?;
             let (node, nodes) = (made.node.clone(), made.nodes);
-            let content = ImpliedContent::Directory { node, nodes };
+            let content = PlannedContent::Directory { node, nodes };
             return is(Kind::Directory, made.bytes, content);
         }
         let content = self.content(number)?;
         let size = content.len();
         match entry.kind() {
-            Some(ModeKind::Link) => match below.targets.get(&number) {
-                Some(target) => is(Kind::Symlink, size, ImpliedContent::Inline(target.clone())),
+            Some(Kind::Symlink) => match below.targets.get(&number) {
+                Some(target) => is(Kind::Symlink, size, PlannedContent::Inline(target.clone())),
                 None => Ok(Err("no symlink has such a target".into())),
             },
-            Some(ModeKind::File { executable }) => {
+            Some(Kind::File { executable }) => {
                 let chunks = match &content {
                     Content::Chunks { run, .. } => run.count,
                     Content::Part { .. } => 1,
@@ -276,20 +276,20 @@ impl Archive {
 }
 
 impl Content {
-    fn implied(&self) -> ImpliedContent {
+    fn implied(&self) -> PlannedContent<ChunkRef> {
         match self {
             Content::Part {
                 segment,
                 chunk,
                 part,
-            } if !part.is_empty() => ImpliedContent::Part {
+            } if !part.is_empty() => PlannedContent::Part {
                 chunk: segment.chunks[*chunk].clone(),
                 start: part.start,
             },
-            Content::Part { .. } => ImpliedContent::Inline(Bytes::new()),
+            Content::Part { .. } => PlannedContent::Inline(Bytes::new()),
             Content::Chunks { segment, run, .. } => {
                 let run = &segment.chunks[run.first..run.first + run.count];
-                ImpliedContent::Chunks(run.to_vec())
+                PlannedContent::Chunks(run.to_vec())
             }
         }
     }

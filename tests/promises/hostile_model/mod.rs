@@ -221,7 +221,7 @@ async fn exercise(
         return true;
     };
     let _ = list(&snapshot).await;
-    let _ = snapshot.stretch(0..200).await;
+    let _ = snapshot.scan(0..200).await;
     repository.fetch_dictionaries().await;
     let _ = repository.prior().await;
     if let Ok(commits) = repository.git_commits().await {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use walgit_format::Address;
 use walgit_format::chunk::BlobId;
-use walgit_format::ref_name::RefName;
+use walgit_format::names::RefName;
 use walgit_fs::leases::Leases;
 use walgit_fs::lifecycle::fsck::{self, ReadScope};
 use walgit_fs::lifecycle::walk::Walk;

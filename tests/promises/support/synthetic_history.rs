@@ -141,7 +141,7 @@ impl SyntheticHistory {
             name: name.into(),
             kind: Kind::File { executable: false },
             size: content.len() as u64,
-            content: PlannedContent::Inline(content),
+            content: PlannedContent::Inline(content.into()),
         });
         let shown: Vec<PlannedEntry> = shown.collect();
         let bytes = shown.iter().map(|entry| entry.size).sum();
@@ -165,7 +165,7 @@ impl SyntheticHistory {
                 bytes,
                 author: Signature::default(),
                 committer: Signature::default(),
-                message: Vec::new(),
+                message: Bytes::new(),
                 parents: Vec::new(),
             }],
             attachments: vec![

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 use crate::chunk::MAX_CHUNK;
-use crate::directory::kind_and_version;
 use crate::encode::{EncodeError, check_len};
 use crate::malformed::MalformedNode;
 use crate::wire::{Reader, Write};
@@ -74,7 +73,7 @@ impl Objects {
 /// When the bytes are not a group.
 pub fn decode_group(raw: &Bytes) -> Result<Objects, MalformedNode> {
     let mut reader = Reader::new(raw);
-    kind_and_version(&mut reader, MAGIC, VERSION, "group of git objects")?;
+    reader.header(MAGIC, VERSION, "group of git objects")?;
     let count = reader.count::<u32>(1)?;
     let mut ends = Vec::with_capacity(count);
     let (mut end, mut empty) = (0u32, 0);

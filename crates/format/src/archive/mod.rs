@@ -17,6 +17,4 @@ mod tree;
 
 pub use group::{Objects, decode_group, encode_group};
 pub use segment::{ArchivedRef, CommitMark, ContentGroup, Group, PlannedSegment, Run, Segment};
-pub use tree::{
-    ModeKind, RawEntry, StoredEntry, Target, decode_tree, encode_tree, parse_tree, raw_tree,
-};
+pub use tree::{RawEntry, StoredEntry, Target, decode_tree, encode_tree, parse_tree, raw_tree};

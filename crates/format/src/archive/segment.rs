@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use crate::EncodeError;
 use crate::chunk::{ChunkRef, PlannedChunk, budget};
-use crate::directory::kind_and_version;
-use crate::head::{GitId, check_full_ref_name};
+use crate::id::GitId;
 use crate::malformed::MalformedNode;
-use crate::table::{self, Origin};
+use crate::names::check_full_ref_name;
+use crate::table::{self, Origin, UsedChunks};
 use crate::wire::{Reader, Write};
 
 const MAGIC: u8 = b'A';
@@ -15,7 +15,7 @@ const VERSION: u8 = 1;
 /// Longest name of a ref, in bytes.
 const MAX_REF: usize = 4096;
 /// Length of the prefix of a commit ID in a segment, in bytes.
-const MARK: usize = 8;
+const COMMIT_PREFIX_LEN: usize = 8;
 
 /// A group of trees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +38,8 @@ pub struct ContentGroup {
 impl ContentGroup {
     /// Returns the range of content `at` in the chunk.
     pub fn part(&self, at: usize) -> Option<std::ops::Range<u32>> {
-        let start = match at.checked_sub(1) {
-            Some(before) => *self.ends.get(before)?,
-            None => 0,
-        };
-        Some(start..*self.ends.get(at)?)
+        let end = *self.ends.get(at)?;
+        Some(at.checked_sub(1).map_or(0, |before| self.ends[before])..end)
     }
 }
 
@@ -59,16 +56,16 @@ pub struct Run {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CommitMark {
     /// Prefix of its ID.
-    pub name: [u8; MARK],
+    pub name: [u8; COMMIT_PREFIX_LEN],
     /// Number of its root tree.
     pub tree: u64,
 }
 
 impl CommitMark {
     /// Returns the prefix of a commit ID that segments store.
-    pub fn name(id: &[u8]) -> [u8; MARK] {
-        let mut name = [0; MARK];
-        let len = id.len().min(MARK);
+    pub fn name(id: &[u8]) -> [u8; COMMIT_PREFIX_LEN] {
+        let mut name = [0; COMMIT_PREFIX_LEN];
+        let len = id.len().min(COMMIT_PREFIX_LEN);
         name[..len].copy_from_slice(&id[..len]);
         name
     }
@@ -219,14 +216,6 @@ impl PlannedSegment {
     }
 }
 
-/// Checks that each chunk is one group, and that groups are in the order of the table.
-fn following(used: &mut Option<usize>, chunk: usize) -> Result<usize, MalformedNode> {
-    if used.replace(chunk).is_some_and(|before| before >= chunk) {
-        return Err(MalformedNode::Runs("groups"));
-    }
-    Ok(chunk)
-}
-
 impl Segment {
     /// Decodes the segment at `reference`.
     ///
@@ -243,97 +232,79 @@ impl Segment {
         ceiling: u64,
     ) -> Result<Self, MalformedNode> {
         let mut reader = Reader::within(raw, ceiling);
-        kind_and_version(&mut reader, MAGIC, VERSION, "segment of a history")?;
+        reader.header(MAGIC, VERSION, "segment of a history")?;
         let chunks = table::read(&mut reader, Origin::of(reference))?;
         let before = reader.uint()?;
-        let index = |number: u64| {
-            let index = usize::try_from(number).ok().filter(|it| *it < chunks.len());
-            index.ok_or(MalformedNode::Index(number))
-        };
         let mut sum = before;
-        let count = reader.count::<Group>(2)?;
-        let mut trees = Vec::with_capacity(count);
-        let mut used = None;
-        for _ in 0..count {
-            let chunk = following(&mut used, index(reader.uint()?)?)?;
+        let mut add = |count: u64| {
+            sum = sum.checked_add(count).ok_or(MalformedNode::Integer)?;
+            Ok::<_, MalformedNode>(())
+        };
+        let group = |reader: &mut Reader<'_>, used: &mut UsedChunks| {
+            let chunk = reader.uint()?;
+            let run = used.take(&chunks, chunk, 1, "groups")?;
+            Ok::<_, MalformedNode>((chunk as usize, run[0].raw_len))
+        };
+        let mut used = UsedChunks::default();
+        let trees = reader.list(2, |reader| {
+            let (chunk, len) = group(reader, &mut used)?;
             let count = reader.uint()?;
             // A group cannot contain more trees than bytes.
-            if count > u64::from(chunks[chunk].raw_len) {
+            if count > u64::from(len) {
                 return Err(MalformedNode::Sum("trees of a group"));
             }
-            sum = sum.checked_add(count).ok_or(MalformedNode::Integer)?;
-            trees.push(Group { chunk, count });
-        }
-        let count = reader.count::<ContentGroup>(2)?;
-        let mut contents = Vec::with_capacity(count);
-        let mut used = None;
-        for _ in 0..count {
-            let chunk = following(&mut used, index(reader.uint()?)?)?;
-            let count = reader.count::<u32>(1)?;
-            let mut ends = Vec::with_capacity(count);
+            add(count)?;
+            Ok(Group { chunk, count })
+        })?;
+        let mut used = UsedChunks::default();
+        let contents = reader.list(2, |reader| {
+            let (chunk, len) = group(reader, &mut used)?;
             let mut end = 0u32;
-            for _ in 0..count {
+            let ends = reader.list(1, |reader| {
                 end = (end.checked_add(reader.uint32()?)).ok_or(MalformedNode::Integer)?;
-                ends.push(end);
-            }
-            if end != chunks[chunk].raw_len {
+                Ok(end)
+            })?;
+            if end != len {
                 return Err(MalformedNode::Sum("bytes of a group"));
             }
-            sum = (sum.checked_add(count as u64)).ok_or(MalformedNode::Integer)?;
-            contents.push(ContentGroup { chunk, ends });
-        }
-        let count = reader.count::<Run>(2)?;
-        sum.checked_add(count as u64)
-            .ok_or(MalformedNode::Integer)?;
-        let mut files = Vec::with_capacity(count);
+            add(ends.len() as u64)?;
+            Ok(ContentGroup { chunk, ends })
+        })?;
         let mut follows = 0u64;
-        for _ in 0..count {
+        let files = reader.list(2, |reader| {
             let step = reader.sint()?;
             if step < 0 {
                 return Err(MalformedNode::Runs("files"));
             }
-            let first = follows
-                .checked_add_signed(step)
-                .ok_or(MalformedNode::Integer)?;
+            let first = (follows.checked_add_signed(step)).ok_or(MalformedNode::Integer)?;
             let count = reader.uint()?;
             let end = first.checked_add(count).ok_or(MalformedNode::Integer)?;
             if end > chunks.len() as u64 {
                 return Err(MalformedNode::Index(end));
             }
             follows = end;
-            files.push(Run {
+            Ok(Run {
                 first: first as usize,
                 count: count as usize,
-            });
-        }
-        let count = reader.count::<usize>(1)?;
-        let mut used = None;
-        let tags = (0..count).map(|_| following(&mut used, index(reader.uint()?)?));
-        let tags = tags.collect::<Result<_, _>>()?;
-        let count = reader.count::<CommitMark>(MARK + 1)?;
-        let mut commits = Vec::with_capacity(count);
-        for _ in 0..count {
-            commits.push(CommitMark {
+            })
+        })?;
+        add(files.len() as u64)?;
+        let mut used = UsedChunks::default();
+        let tags = reader.list(1, |reader| Ok(group(reader, &mut used)?.0))?;
+        let commits = reader.list(COMMIT_PREFIX_LEN + 1, |reader| {
+            Ok(CommitMark {
                 name: reader.array()?,
                 tree: reader.uint()?,
-            });
-        }
-        let count = reader.count::<ArchivedRef>(2)?;
-        let mut refs = Vec::with_capacity(count);
-        for _ in 0..count {
+            })
+        })?;
+        let refs = reader.list(2, |reader| {
             let name = reader.copied(MAX_REF)?;
             check_full_ref_name(&name)?;
-            refs.push(ArchivedRef {
-                name,
-                id: reader.id()?,
-            });
-        }
+            let id = reader.id()?;
+            Ok(ArchivedRef { name, id })
+        })?;
         let head = reader.copied(MAX_REF)?;
-        let count = reader.count::<GitId>(1)?;
-        let mut shallow = Vec::with_capacity(count);
-        for _ in 0..count {
-            shallow.push(reader.id()?);
-        }
+        let shallow = reader.list(1, Reader::id)?;
         reader.finish()?;
         Ok(Segment {
             chunks,

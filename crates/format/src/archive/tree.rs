@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::directory::Kind;
 use crate::encode::{EncodeError, check_len};
 use crate::malformed::MalformedNode;
 use crate::wire::{Reader, Write};
@@ -37,63 +38,15 @@ pub struct StoredEntry {
     pub target: Target,
 }
 
-/// The kind of a tree entry, according to its mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModeKind {
-    /// A directory.
-    Tree,
-    /// A file.
-    File {
-        /// Whether the file is executable.
-        executable: bool,
-    },
-    /// A symbolic link.
-    Link,
-    /// A commit of another repository, and all other modes that git treats as one.
-    Submodule,
-}
-
-impl ModeKind {
-    /// Interprets octal digits like git; `None` if they are not an octal number.
-    pub fn of(mode: &[u8]) -> Option<Self> {
-        if mode.is_empty() {
-            return None;
-        }
-        let mode = mode.iter().try_fold(0u32, |value, digit| match digit {
-            b'0'..=b'7' => Some(value << 3 | u32::from(digit - b'0')),
-            _ => None,
-        })?;
-        Some(match mode & 0o170_000 {
-            0o040_000 => ModeKind::Tree,
-            0o100_000 => ModeKind::File {
-                executable: mode & 0o100 != 0,
-            },
-            0o120_000 => ModeKind::Link,
-            _ => ModeKind::Submodule,
-        })
-    }
-
-    /// Returns the digits that current git writes for this kind.
-    pub fn canonical(self) -> &'static [u8] {
-        match self {
-            ModeKind::Tree => b"40000",
-            ModeKind::File { executable: false } => b"100644",
-            ModeKind::File { executable: true } => b"100755",
-            ModeKind::Link => b"120000",
-            ModeKind::Submodule => b"160000",
-        }
-    }
-}
-
 impl StoredEntry {
     /// Returns the kind of the entry.
-    pub fn kind(&self) -> Option<ModeKind> {
-        ModeKind::of(&self.mode)
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::of_git_mode(&self.mode)
     }
 
     /// Whether the entry is a directory.
     pub fn is_tree(&self) -> bool {
-        self.kind() == Some(ModeKind::Tree)
+        self.kind() == Some(Kind::Directory)
     }
 }
 
@@ -139,16 +92,16 @@ pub fn decode_tree(raw: &Bytes) -> Result<Vec<StoredEntry>, MalformedNode> {
         // Twice, because a growing vector doubles its capacity.
         reader.charge::<[StoredEntry; 2]>(1)?;
         let mode = match reader.byte()? {
-            0 => raw.slice_ref(reader.bytes(MAX_MODE)?),
+            0 => reader.slice(raw, MAX_MODE)?,
             number => {
                 let mode = MODES.get(usize::from(number) - 1);
                 Bytes::from_static(mode.ok_or(MalformedNode::Index(number.into()))?)
             }
         };
-        let name = raw.slice_ref(reader.bytes(MAX_NAME)?);
+        let name = reader.slice(raw, MAX_NAME)?;
         let target = match reader.uint()?.checked_sub(1) {
             Some(number) => Target::Number(number),
-            None => Target::Id(raw.slice_ref(reader.bytes(MAX_ID)?)),
+            None => Target::Id(reader.slice(raw, MAX_ID)?),
         };
         entries.push(StoredEntry { mode, name, target });
     }
@@ -168,18 +121,18 @@ pub struct RawEntry<'a> {
 
 impl RawEntry<'_> {
     /// Returns the kind of the entry.
-    pub fn kind(&self) -> Option<ModeKind> {
-        ModeKind::of(self.mode)
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::of_git_mode(self.mode)
     }
 
     /// Whether the entry is a directory.
     pub fn is_tree(&self) -> bool {
-        self.kind() == Some(ModeKind::Tree)
+        self.kind() == Some(Kind::Directory)
     }
 
     /// Whether the entry is a commit of another repository.
     pub fn is_submodule(&self) -> bool {
-        self.kind() == Some(ModeKind::Submodule)
+        self.kind() == Some(Kind::Submodule)
     }
 }
 

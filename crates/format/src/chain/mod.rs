@@ -2,9 +2,8 @@
 
 pub mod answer;
 mod error;
-mod id;
 pub mod objects;
 
+pub use crate::id::ObjectId;
 pub use answer::MoveObject;
 pub use error::ChainError;
-pub use id::{ObjectId, ParseObjectIdError};

@@ -1,6 +1,6 @@
 //! Encodings of stored bytes, and the limits of decoding.
 
-use super::id::ChunkHash;
+use crate::id::ChunkHash;
 
 /// Largest plain size of a chunk of file content, in bytes.
 ///

@@ -8,7 +8,7 @@ use zstd::zstd_safe::{self, DCtx, DParameter};
 
 use super::codec::{ChunkError, Codec, MAX_WINDOW_LOG};
 use super::dictionary;
-use super::id::ChunkHash;
+use crate::id::ChunkHash;
 
 /// Decodes to exactly `raw_len` bytes, or fails. `bases` are the verified plain bytes
 /// of the bases, and `dictionary` is the hash of the first one. Does not verify the

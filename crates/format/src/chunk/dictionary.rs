@@ -9,7 +9,7 @@ use zstd::dict::EncoderDictionary;
 use zstd::zstd_safe::{CParameter, DParameter};
 
 use super::codec::{Codec, MAX_WINDOW_LOG, Sealed, pays};
-use super::id::ChunkHash;
+use crate::id::ChunkHash;
 
 /// Prepared dictionaries that a thread caches. A repository has a handful.
 const READY: usize = 8;

@@ -8,16 +8,13 @@
 //! Gateways are not trusted, so no other module parses, caches or serves bytes that have
 //! not passed this check.
 //!
-//! This module is pure code without I/O and without dependencies on other modules. The
-//! identifiers ([`BlobId`], [`ChunkHash`], [`ByteRange`]) are defined here because all
-//! layers use them.
+//! This module is pure code without I/O; of the crate, it depends on the identifiers only.
 
 pub mod budget;
 mod codec;
 mod decode;
 mod dictionary;
 mod encode;
-mod id;
 mod payload;
 mod private;
 mod range;
@@ -25,11 +22,11 @@ mod reference;
 mod secret;
 mod whole;
 
+pub use crate::id::{BlobId, ChunkHash, ParseIdError};
 pub use budget::{Budget, Refused, Stop};
 pub use codec::{ChunkError, Codec, MAX_CHUNK, MAX_DATA_CHUNK, MAX_WINDOW_LOG, Sealed};
 pub use dictionary::Dictionary;
 pub use encode::{Patcher, seal, seal_patch};
-pub use id::{BlobId, ChunkHash, ParseIdError};
 pub use payload::{
     PAYLOAD_MAGIC, PAYLOAD_OVERHEAD, PayloadError, is_payload, open_payload, seal_payload,
 };

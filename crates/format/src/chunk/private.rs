@@ -23,9 +23,9 @@
 
 use ring::aead::{Aad, LessSafeKey, Nonce, Tag};
 
-use super::id::ChunkHash;
 use super::range::ByteRange;
 use super::secret::{IV_LEN, SecretKey, TAG_LEN};
+use crate::id::ChunkHash;
 
 /// Plain bytes per block.
 ///

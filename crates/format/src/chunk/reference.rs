@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::codec::{ChunkError, Codec, MAX_CHUNK, Sealed};
 use super::decode::decode;
-use super::id::{BlobId, ChunkHash};
 use super::range::ByteRange;
+use crate::id::{BlobId, ChunkHash};
 
 /// Most bases of one chunk.
 pub const MAX_BASES: usize = 64;

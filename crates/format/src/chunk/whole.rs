@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use ring::digest;
 
-use super::id::{BlobId, ChunkHash};
 use super::reference::{Chunk, ChunkRef, Location};
+use crate::id::{BlobId, ChunkHash};
 
 /// Encoded size of a piece in a record: plain length and hash.
 const RECORD_ENTRY: usize = 4 + 32;
