@@ -14,7 +14,7 @@ use crate::config::{Level, Settings, Sourced};
 use crate::lifecycle::policy::{Decision, Facts, Policy};
 use crate::lifecycle::{Activity, Ledger};
 use crate::publish::analyze::Class;
-use crate::repo::{Node, Repository, Snapshot};
+use crate::repo::{Node, Repository};
 use walgit_format::{Address, RefKind};
 
 /// Show, check and explain the retention of content that nothing needs any more
@@ -238,7 +238,7 @@ async fn find(
         let there = repository.snapshot(one.commit)?;
         let found = there.walk(path.as_bytes()).await?;
         if let (Some(node), Some(found)) = (&node, &found)
-            && same((&snapshot, node), (&there, found))
+            && same(node, found)
         {
             let name = String::from_utf8_lossy(&one.name);
             refs.push(match one.kind {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::attributes::commit_time;
 use super::inode::Inode;
 use super::inode_map::{InodeMap, Invalidation};
-use crate::repo::{Charge, Kept, NodeIndex, RepoError, Repository, Snapshot, Target};
+use crate::repo::{Charge, NodeIndex, RepoError, Repository, Snapshot, Target, WeightedLru};
 use walgit_format::Commit;
 use walgit_format::chunk::{BlobId, ChunkHash};
 use walgit_format::head::{CommitId, GitId};
@@ -45,7 +45,7 @@ const MAX_SLOT_BYTES: u64 = 32 << 20;
 #[derive(Debug)]
 pub(super) struct SnapshotTable {
     slots: RwLock<Slots>,
-    opened: Kept<usize, Snapshot>,
+    opened: WeightedLru<usize, Snapshot>,
     current: RwLock<Arc<Current>>,
 }
 
@@ -225,7 +225,7 @@ impl SnapshotTable {
         let inodes = InodeMap::of_slot(0, snapshot.commit().nodes);
         SnapshotTable {
             slots: RwLock::new(slots),
-            opened: Kept::new(MAX_OPEN_BYTES).at_most(MAX_OPEN_TREES),
+            opened: WeightedLru::new(MAX_OPEN_BYTES).at_most(MAX_OPEN_TREES),
             current: RwLock::new(Arc::new(Current { snapshot, inodes })),
         }
     }

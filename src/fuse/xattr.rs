@@ -1,7 +1,7 @@
 //! Extended attributes, read with `getfattr -n NAME`: the origin of content. They are
 //! not listed: see [`super::driver::Driver`].
 
-use crate::repo::{Held, Node, RepoError, Snapshot, Tier};
+use crate::repo::{CachedShare, Node, RepoError, Snapshot, Tier};
 use walgit_format::Kind;
 use walgit_format::chunk::{BlobId, ByteRange, ChunkHash};
 
@@ -67,10 +67,10 @@ impl Xattr {
                 Tier::Walrus => "walrus".into(),
             }),
             Xattr::Blob => blob(snapshot, node).map(|blob| blob.to_string()),
-            Xattr::Cached => Some(match snapshot.held(node).await? {
-                Held::All => "yes".into(),
-                Held::Part => "partly".into(),
-                Held::Nothing => "no".into(),
+            Xattr::Cached => Some(match snapshot.cached_share(node).await? {
+                CachedShare::All => "yes".into(),
+                CachedShare::Part => "partly".into(),
+                CachedShare::None => "no".into(),
             }),
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::cache::{MAX_GAP, PrefetchGoal};
-use crate::repo::{Coming, Snapshot};
+use crate::repo::{PendingFetch, Snapshot};
 use walgit_format::chunk::{ChunkRef, Codec};
 
 /// Returns the chunks that are not in the cache.
@@ -22,7 +22,7 @@ pub(super) fn missing(
 ///
 /// Missing bases share requests with the chunks that are not patches, and precede
 /// the patches; otherwise each patch would request its own base.
-pub(super) fn begin(snapshot: &Snapshot, missing: &[ChunkRef], length: u64) -> Vec<Coming> {
+pub(super) fn begin(snapshot: &Snapshot, missing: &[ChunkRef], length: u64) -> Vec<PendingFetch> {
     let is_patch = |chunk: &&ChunkRef| chunk.codec == Codec::Patch;
     let (patches, plain): (Vec<_>, Vec<_>) = missing.iter().partition(is_patch);
     if patches.is_empty() {
@@ -40,7 +40,12 @@ pub(super) fn begin(snapshot: &Snapshot, missing: &[ChunkRef], length: u64) -> V
 }
 
 /// Starts the requests one by one, skipping chunks that an earlier one delivers.
-fn run(snapshot: &Snapshot, missing: &[ChunkRef], length: u64, goal: PrefetchGoal) -> Vec<Coming> {
+fn run(
+    snapshot: &Snapshot,
+    missing: &[ChunkRef],
+    length: u64,
+    goal: PrefetchGoal,
+) -> Vec<PendingFetch> {
     let mut begun = Vec::new();
     let mut at = 0;
     while at < missing.len() {

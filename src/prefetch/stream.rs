@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::requests;
-use crate::repo::{Coming, Snapshot};
+use crate::repo::{PendingFetch, Snapshot};
 use walgit_format::chunk::{ChunkHash, ChunkRef, WholeBlob};
 
 /// Consecutive files that most likely are a walk. Other programs read two or three
@@ -72,7 +72,7 @@ struct Begun {
     bytes: u64,
     /// Plain bytes preloaded into memory.
     preloaded: u64,
-    coming: VecDeque<Coming>,
+    coming: VecDeque<PendingFetch>,
 }
 
 /// Ends a stream on drop, however its task ends.
@@ -249,7 +249,7 @@ impl Stream {
 
 /// Starts to fetch files that are whole blobs, with limited concurrency; returns
 /// those still in progress.
-async fn fetch_wholes(snapshot: &Snapshot, files: &[WholeBlob]) -> VecDeque<Coming> {
+async fn fetch_wholes(snapshot: &Snapshot, files: &[WholeBlob]) -> VecDeque<PendingFetch> {
     let mut coming = VecDeque::new();
     for next in files.iter().filter_map(|file| snapshot.begin_whole(file)) {
         coming.push_back(next);

@@ -13,7 +13,7 @@ use super::error::PublishError;
 use super::foreign_source::{ForeignSource, FormerLayout};
 use super::plan::{EntryIndex, FileJob, FileSource, Plan};
 use super::tree_reader::{TreeReader, VisitFile};
-use crate::repo::{Node, Relative, Repository};
+use crate::repo::{Node, Repository, SiblingRef};
 use walgit_format::chunk::{PAYLOAD_OVERHEAD, WholeBlob};
 use walgit_format::head::{AttachmentKind, MANIFEST_PART, Ref, check_ref_name};
 use walgit_format::{CommitId, Content, Directory, Entry};

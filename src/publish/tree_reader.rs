@@ -52,7 +52,7 @@ impl TreeReader {
         files: &mut impl VisitFile,
     ) -> Result<DirectoryIndex, PublishError> {
         let mut pending: Vec<(DirectoryIndex, Node)> = Vec::new();
-        let root = self.add_directory(snapshot, snapshot.root(), Vec::new(), &mut pending);
+        let root = self.add_directory(snapshot.root(), Vec::new(), &mut pending);
         while let Some((index, node)) = pending.pop() {
             let directory = snapshot.directory(&node).await?;
             let hash = node.chunks()[0].hash;
@@ -72,7 +72,7 @@ impl TreeReader {
                 match &entry.content {
                     Content::Directory { .. } => {
                         let path = self.plan.path(at);
-                        let child = self.add_directory(snapshot, child, path, &mut children);
+                        let child = self.add_directory(child, path, &mut children);
                         let content = ContentPlan::Tree(TreePlan::New(child));
                         self.plan.entry_mut(at).content = content;
                     }
@@ -95,7 +95,6 @@ impl TreeReader {
     /// Returns the index of a directory. If it is new, its entries become `pending`.
     fn add_directory(
         &mut self,
-        snapshot: &Snapshot,
         node: Node,
         path: Vec<u8>,
         pending: &mut Vec<(DirectoryIndex, Node)>,

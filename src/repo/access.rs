@@ -7,13 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::account::Account;
+use super::error::RepoError;
 use super::refs::RefStore;
-use super::{Account, RepoError};
 use crate::chain::Chain;
 use walgit_format::chain::objects::Layout;
 use walgit_format::chain::{ChainError, ObjectId};
 use walgit_format::chunk::{BlobId, ChunkHash, SecretKey};
-use walgit_format::head::{CommitId, GitId, check_ref_name};
+use walgit_format::head::{CommitId, GitId, check_ref_name, join_names};
 use walgit_format::names::RefName;
 use walgit_format::{Address, RefKind};
 use walrus_client::BlobStore;
@@ -111,7 +112,7 @@ pub enum Target {
 
 /// A branch or tag whose tree is opened on first access.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Relative {
+pub struct SiblingRef {
     /// Branch or tag.
     pub kind: RefKind,
     /// Its name.
@@ -128,7 +129,7 @@ pub struct Located {
     /// Its branch; empty if unknown.
     pub branch: String,
     /// Other branches and tags.
-    pub relatives: Vec<Relative>,
+    pub sibling_refs: Vec<SiblingRef>,
 }
 
 impl Target {
@@ -200,12 +201,12 @@ impl Source {
     }
 
     /// Resolves the source to its current target.
-    ///
-    /// # Errors
-    /// Fails if the name is unknown, or if the chain does not answer.
     pub async fn locate(&self, access: &Access) -> Result<Located, RepoError> {
         match self {
-            Source::Blob { blob, root } => Ok(Located::blob(*blob, *root)),
+            Source::Blob { blob, root } => Ok(Located::at(Target::Blob {
+                blob: *blob,
+                root: *root,
+            })),
             Source::Name { dir, name } => locate_name(dir, name),
             Source::Object { id, branch } => {
                 locate_object(access.chain()?, *id, branch.as_deref()).await
@@ -215,11 +216,11 @@ impl Source {
 }
 
 impl Located {
-    fn blob(blob: BlobId, root: Option<ChunkHash>) -> Self {
+    fn at(target: Target) -> Self {
         Located {
-            target: Target::Blob { blob, root },
+            target,
             branch: String::new(),
-            relatives: Vec::new(),
+            sibling_refs: Vec::new(),
         }
     }
 }
@@ -238,7 +239,7 @@ fn locate_name(dir: &std::path::Path, name: &str) -> Result<Located, RepoError> 
         network: dir.file_name().unwrap_or_default().display().to_string(),
     };
     match RefStore::new(dir).resolve(&parsed).map_err(unknown)? {
-        Address::Walrus { blob, root } => Ok(Located::blob(blob, root)),
+        Address::Walrus { blob, root } => Ok(Located::at(Target::Blob { blob, root })),
         other => Err(no_name(format!("it stands for {other}, which is no blob"))),
     }
 }
@@ -251,11 +252,7 @@ async fn locate_object(
     let mut reading = chain.reading();
     let object = reading.object(id).await?;
     if object.is_commit() && branch.is_none() {
-        return Ok(Located {
-            target: Target::Commit(id),
-            branch: String::new(),
-            relatives: Vec::new(),
-        });
+        return Ok(Located::at(Target::Commit(id)));
     }
     let found = object.repository()?;
     let empty = || RepoError::NoCommits(format!("sui://{id}"));
@@ -272,7 +269,10 @@ async fn locate_object(
             }
             Ok(Located {
                 branch: found.default_branch,
-                ..Located::blob(latest.ok_or_else(empty)?, None)
+                ..Located::at(Target::Blob {
+                    blob: latest.ok_or_else(empty)?,
+                    root: None,
+                })
             })
         }
         Layout::Objects {
@@ -280,7 +280,7 @@ async fn locate_object(
             branches,
             tags,
         } => {
-            let mut relatives = Vec::new();
+            let mut sibling_refs = Vec::new();
             for (kind, table) in [(RefKind::Branch, branches), (RefKind::Tag, tags)] {
                 let Some(table) = table else { continue };
                 for (name, commit) in reading.table(table).await? {
@@ -288,22 +288,22 @@ async fn locate_object(
                         tracing::warn!("sui://{id}: {why}; it is left out");
                         continue;
                     }
-                    relatives.push(Relative {
+                    sibling_refs.push(SiblingRef {
                         kind,
                         name: name.into(),
                         target: Target::Commit(commit),
                     });
                 }
             }
-            relatives.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+            sibling_refs.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
             let named = |name: &str| {
-                let found = relatives.iter().find(|r| r.name == name.as_bytes());
+                let found = sibling_refs.iter().find(|r| r.name == name.as_bytes());
                 found.map(|r| r.target.clone())
             };
             let target = match branch {
                 Some(asked) => named(asked).ok_or_else(|| RepoError::NoRef {
                     name: asked.into(),
-                    known: names(&relatives),
+                    known: sibling_names(&sibling_refs),
                 })?,
                 None => named(&found.default_branch)
                     .or(head.map(Target::Commit))
@@ -312,19 +312,16 @@ async fn locate_object(
             Ok(Located {
                 target,
                 branch: branch.map_or(found.default_branch, Into::into),
-                relatives,
+                sibling_refs,
             })
         }
     }
 }
 
 /// Names of branches and tags, for a message.
-pub(super) fn names(relatives: &[Relative]) -> String {
-    let names: Vec<_> = (relatives.iter().take(20))
-        .map(|r| String::from_utf8_lossy(&r.name).into_owned())
-        .collect();
-    match names.is_empty() {
-        true => "none".into(),
-        false => names.join(", "),
+pub(super) fn sibling_names(siblings: &[SiblingRef]) -> String {
+    if siblings.is_empty() {
+        return "none".into();
     }
+    join_names(siblings.iter().map(|it| &it.name))
 }

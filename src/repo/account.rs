@@ -12,14 +12,14 @@
 //! or not. If an account is full, the cache first evicts the nodes of that account,
 //! so that only nodes in use count in the end.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::RepoError;
-use super::decoded::DecodedNodes;
+use super::error::RepoError;
 use walgit_format::chunk::budget;
 
 /// Most bytes of memory that one mount may keep: the largest possible head plus the
@@ -27,7 +27,13 @@ use walgit_format::chunk::budget;
 pub const MOUNT: u64 = budget::NODE + budget::HEAD;
 /// Number of trees to build concurrently per mount. Each needs its input in memory: a
 /// manifest, objects of the chain or a group of an archive.
-const MAKING: usize = 2;
+const TREE_BUILD_CONCURRENCY: usize = 2;
+
+/// A cache that can evict what is charged to an account.
+pub(super) trait EvictAccount: fmt::Debug + Send + Sync {
+    /// Evicts the values charged to an account. Values in use stay charged.
+    fn evict(&self, account: &Account);
+}
 
 /// The memory account of one mount. Cheap to clone: clones share the account.
 #[derive(Clone, Debug)]
@@ -39,9 +45,9 @@ struct Inner {
     name: String,
     used: AtomicU64,
     limit: u64,
-    making: Semaphore,
+    build_permit: Semaphore,
     /// Cache that evicts this account's nodes if the account is full.
-    cache: Weak<DecodedNodes>,
+    cache: Option<Weak<dyn EvictAccount>>,
 }
 
 /// Memory use of an account.
@@ -56,15 +62,15 @@ pub struct MemoryStats {
 impl Account {
     /// An account without a limit, for short-lived commands.
     pub fn unlimited() -> Self {
-        Account::of("", u64::MAX, Weak::new())
+        Account::of("", u64::MAX, None)
     }
 
-    pub(super) fn of(name: &str, limit: u64, cache: Weak<DecodedNodes>) -> Self {
+    pub(super) fn of(name: &str, limit: u64, cache: Option<Weak<dyn EvictAccount>>) -> Self {
         Account(Arc::new(Inner {
             name: name.into(),
             used: AtomicU64::new(0),
             limit,
-            making: Semaphore::new(MAKING),
+            build_permit: Semaphore::new(TREE_BUILD_CONCURRENCY),
             cache,
         }))
     }
@@ -103,16 +109,13 @@ impl Account {
 
     /// Evicts the account's nodes from the cache; `false` if there is no cache.
     fn reclaim(&self) -> bool {
-        let cache = self.0.cache.upgrade();
-        cache.is_some_and(|cache| {
-            cache.forget(self);
-            true
-        })
+        let cache = self.0.cache.as_ref().and_then(Weak::upgrade);
+        cache.inspect(|cache| cache.evict(self)).is_some()
     }
 
     /// Waits for permission to build another tree in memory.
-    pub(super) async fn making(&self) -> Option<SemaphorePermit<'_>> {
-        self.0.making.acquire().await.ok()
+    pub(super) async fn build_permit(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.build_permit.acquire().await.ok()
     }
 }
 
@@ -206,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_and_what_is_dropped_is_given_back() {
-        let account = Account::of("it", 100, Weak::new());
+        let account = Account::of("it", 100, None);
         let mut one = account.charge(60).unwrap();
         let refused = account.charge(41).unwrap_err();
         assert!(matches!(refused, RepoError::Memory { limit: 100, .. }));
@@ -219,14 +222,14 @@ mod tests {
         drop((one, two));
         assert_eq!(account.stats().kept, 0);
         assert!(
-            Account::of("other", 100, Weak::new()).charge(100).is_ok(),
+            Account::of("other", 100, None).charge(100).is_ok(),
             "accounts are apart"
         );
     }
 
     #[test]
     fn what_is_forced_counts_and_is_given_back() {
-        let account = Account::of("it", 10, Weak::new());
+        let account = Account::of("it", 10, None);
         let mut charge = account.nothing();
         charge.force(30);
         assert!(account.charge(1).is_err());

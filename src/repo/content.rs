@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::snapshot::Found;
-use super::stored::malformed_list;
-use super::{Node, RepoError, Snapshot};
+use super::error::RepoError;
+use super::residency::malformed_list;
+use super::snapshot::{Node, Snapshot};
 use walgit_format::chunk::{ByteRange, ChunkRef, WholeBlob};
 use walgit_format::{ChunkList, Content, Directory, Kind};
 use walrus_client::BlobStore;
@@ -28,10 +28,10 @@ impl Snapshot {
             return Ok(Bytes::new());
         }
         let located = match self.locate(node, range).await? {
-            Cover::Inline(bytes) => return Ok(bytes),
-            Cover::Chunks(located) => located,
+            FileExtent::Inline(bytes) => return Ok(bytes),
+            FileExtent::Chunks(located) => located,
         };
-        let store = self.store_of_content(node)?;
+        let store = self.content_store(node)?;
         self.gather(store, &located, range, window).await
     }
 
@@ -81,8 +81,8 @@ impl Snapshot {
     }
 
     /// The store of a file's content.
-    pub(super) fn store_of_content(&self, node: &Node) -> Result<&Arc<dyn BlobStore>, RepoError> {
-        match self.whole_of(node) {
+    pub(super) fn content_store(&self, node: &Node) -> Result<&Arc<dyn BlobStore>, RepoError> {
+        match node.whole() {
             Some(whole) => self.repository.store_of(whole),
             None => Ok(self.repository.store()),
         }
@@ -90,15 +90,19 @@ impl Snapshot {
 
     /// The chunks that cover `range` of a file, or its bytes if they are inline in
     /// the node of its directory.
-    pub(super) async fn locate(&self, node: &Node, range: ByteRange) -> Result<Cover, RepoError> {
-        let (parent, entry) = match (&node.place, node.kind) {
-            (Found::In(parent, entry), Kind::File { .. }) => (parent, &parent.entries()[*entry]),
-            _ => return Err(RepoError::IsADirectory),
-        };
+    pub(super) async fn locate(
+        &self,
+        node: &Node,
+        range: ByteRange,
+    ) -> Result<FileExtent, RepoError> {
+        let located = node
+            .entry()
+            .filter(|_| matches!(node.kind, Kind::File { .. }));
+        let (parent, entry) = located.ok_or(RepoError::IsADirectory)?;
         match &entry.content {
             Content::Inline(bytes) => {
                 let part = range.start() as usize..range.end() as usize;
-                Ok(Cover::Inline(bytes.slice(part)))
+                Ok(FileExtent::Inline(bytes.slice(part)))
             }
             Content::Chunks { first, count } => {
                 let mut located = Vec::new();
@@ -117,15 +121,15 @@ impl Snapshot {
                         });
                     }
                 }
-                Ok(Cover::Chunks(located))
+                Ok(FileExtent::Chunks(located))
             }
             Content::List { index } => {
                 let list = self
                     .list(parent.chunks(), *index as usize, node.size)
                     .await?;
-                Ok(Cover::Chunks(self.locate_in(list, range).await?))
+                Ok(FileExtent::Chunks(self.locate_in(list, range).await?))
             }
-            Content::Part { index, start } => Ok(Cover::Chunks(vec![Part {
+            Content::Part { index, start } => Ok(FileExtent::Chunks(vec![Part {
                 table: Table::Directory(parent.clone()),
                 index: *index as usize,
                 covers: ByteRange::new(0, entry.size),
@@ -135,7 +139,7 @@ impl Snapshot {
                 let whole = &parent.wholes()[*index as usize];
                 let store = self.repository.store_of(whole)?;
                 let list = self.list_of(store, whole).await?;
-                Ok(Cover::Chunks(self.locate_in(list, range).await?))
+                Ok(FileExtent::Chunks(self.locate_in(list, range).await?))
             }
             Content::Directory { .. } => Err(RepoError::IsADirectory),
         }
@@ -187,7 +191,7 @@ impl Snapshot {
 }
 
 /// Location of a byte range of a file.
-pub(super) enum Cover {
+pub(super) enum FileExtent {
     Inline(Bytes),
     Chunks(Vec<Part>),
 }

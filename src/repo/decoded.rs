@@ -1,28 +1,29 @@
 //! Cache of decoded nodes in memory, within a budget.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use super::{Account, Charge};
+use super::account::{Account, Charge, EvictAccount};
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, budget};
 use walgit_format::{ChunkList, Directory};
 
 /// Number of shards; each has a lock and an equal share of the budget. With more
 /// shards, fewer large directories would fit: a node heavier than its shard is not
 /// cached.
-const PARTS: usize = 2;
+const SHARDS: usize = 2;
 
 /// Bytes reserved for nodes too heavy for the cache; enough for one of the heaviest.
 ///
 /// Without this reserve, every file access in a directory of 200,000 entries decodes
 /// the directory again (70 ms each).
-const HEAVY: u64 = budget::NODE + (1 << 20);
+const HEAVY_BYTES: u64 = budget::NODE + (1 << 20);
 /// Plain bytes at which a node may be too heavy for the cache.
-const MAYBE_HEAVY: usize = 1 << 20;
+const MIN_HEAVY_LEN: usize = 1 << 20;
 /// Typical ratio of the memory of a decoded directory to the length of its node.
-const HONEST_FACTOR: u64 = 4;
+const DECODED_FACTOR: u64 = 4;
 
 /// Identifies a decoded node by hash and location: the references in identical bytes
 /// are relative to their location.
@@ -71,9 +72,9 @@ impl Decoded {
 }
 
 #[derive(Clone)]
-struct ByBytes;
+struct WeightInBytes;
 
-impl Weighter<Key, Decoded> for ByBytes {
+impl Weighter<Key, Decoded> for WeightInBytes {
     fn weight(&self, _: &Key, node: &Decoded) -> u64 {
         node.weight()
     }
@@ -81,7 +82,7 @@ impl Weighter<Key, Decoded> for ByBytes {
 
 /// Decoded nodes by reference.
 pub(super) struct DecodedNodes {
-    light: Cache<Key, Decoded, ByBytes>,
+    light: Cache<Key, Decoded, WeightInBytes>,
     /// Heaviest node that `light` takes.
     limit: u64,
     /// Nodes heavier than `limit`, most recently used first.
@@ -92,7 +93,7 @@ impl DecodedNodes {
     /// Creates a cache with `budget` bytes for ordinary nodes.
     pub(super) fn new(budget: u64) -> Self {
         let options = OptionsBuilder::new()
-            .shards(PARTS)
+            .shards(SHARDS)
             // Only a hint for the initial size of the hash tables.
             .estimated_items_capacity(1024)
             .weight_capacity(budget)
@@ -100,12 +101,12 @@ impl DecodedNodes {
         let light = match options {
             Ok(options) => Cache::with_options(
                 options,
-                ByBytes,
+                WeightInBytes,
                 DefaultHashBuilder::default(),
                 DefaultLifecycle::default(),
             ),
             // Unreachable: `build` fails only if a capacity is missing.
-            Err(_) => Cache::with_weighter(1024, budget, ByBytes),
+            Err(_) => Cache::with_weighter(1024, budget, WeightInBytes),
         };
         DecodedNodes {
             // Half a shard: one node must not evict all others.
@@ -139,16 +140,10 @@ impl DecodedNodes {
     /// Evicts heavy nodes before another one is decoded from `len` plain bytes, so
     /// that the old ones and the new one do not exceed the reserve together.
     pub(super) fn make_room(&self, len: usize) {
-        if len >= MAYBE_HEAVY {
-            let wanted = len as u64 * HONEST_FACTOR;
-            trim(&mut self.heavy(), HEAVY.saturating_sub(wanted));
+        if len >= MIN_HEAVY_LEN {
+            let wanted = len as u64 * DECODED_FACTOR;
+            trim(&mut self.heavy(), HEAVY_BYTES.saturating_sub(wanted));
         }
-    }
-
-    /// Evicts the nodes charged to an account. Nodes in use stay charged.
-    pub(super) fn forget(&self, account: &Account) {
-        self.light.retain(|_, node| !node.is_of(account));
-        (self.heavy()).retain(|(_, node)| !node.is_of(account));
     }
 
     /// Caches a node if it fits.
@@ -157,12 +152,27 @@ impl DecodedNodes {
         let weight = node.weight();
         if weight <= self.limit {
             self.light.insert(key, node);
-        } else if weight <= HEAVY {
+        } else if weight <= HEAVY_BYTES {
             let mut heavy = self.heavy();
             heavy.retain(|(held, _)| *held != key);
             heavy.insert(0, (key, node));
-            trim(&mut heavy, HEAVY);
+            trim(&mut heavy, HEAVY_BYTES);
         }
+    }
+}
+
+impl EvictAccount for DecodedNodes {
+    fn evict(&self, account: &Account) {
+        self.light.retain(|_, node| !node.is_of(account));
+        self.heavy().retain(|(_, node)| !node.is_of(account));
+    }
+}
+
+impl fmt::Debug for DecodedNodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecodedNodes")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -178,6 +188,7 @@ fn trim(heavy: &mut Vec<(Key, Decoded)>, most: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Weak;
     use walgit_format::chunk::Location;
     use walgit_format::directory::{self, Kind, PlannedContent, PlannedEntry};
     use walgit_format::guard::Guard;
@@ -221,7 +232,8 @@ mod tests {
             panic!("it is a directory");
         };
         let weight = large.weight();
-        let account = Account::of("it", 3 * weight, Arc::downgrade(&nodes));
+        let weak: Weak<dyn EvictAccount> = Arc::<DecodedNodes>::downgrade(&nodes);
+        let account = Account::of("it", 3 * weight, Some(weak));
         let keep = |number: u64| {
             let mut reference = reference.clone();
             reference.location.offset = number << 32;
@@ -245,7 +257,7 @@ mod tests {
         let nodes = DecodedNodes::new(1 << 20);
         let first = directory(10_000, 0);
         let weight = first.1.weight();
-        let most = HEAVY / weight;
+        let most = HEAVY_BYTES / weight;
         nodes.keep(&first.0, first.1.clone());
         for number in 1..=most {
             // The same content at another location is another node.
@@ -259,6 +271,6 @@ mod tests {
                 "used each time"
             );
         }
-        assert!(nodes.len() as u64 * weight <= HEAVY);
+        assert!(nodes.len() as u64 * weight <= HEAVY_BYTES);
     }
 }

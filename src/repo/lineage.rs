@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use super::access::Target;
-use super::{MAX_ANCESTORS, RepoError, Repository};
+use super::error::RepoError;
+use super::repository::Repository;
+use super::resolve::MAX_ANCESTORS;
 use walgit_format::head::CommitId;
 
 /// Ancestors of a commit, newest first; follows only the first parent.
@@ -17,9 +19,6 @@ impl Repository {
     /// Whether the commit of this repository is an ancestor of the commit of `other`.
     /// Follows only commits whose parents can be opened: those of WalGit, on the
     /// chain or in manifests.
-    ///
-    /// # Errors
-    /// Fails if a commit cannot be read.
     pub async fn precedes(&self, other: &Repository) -> Result<bool, RepoError> {
         let (older, newer) = (self.target().id(), other.target().id());
         let [mut forward, mut backward] = [self, other].map(Line::before);

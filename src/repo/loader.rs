@@ -2,17 +2,17 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
 use super::access::Access;
-use super::account::MOUNT;
+use super::account::{Account, EvictAccount, MOUNT};
 use super::archive::Archive;
+use super::blob_access::{BlobAccess, enter};
 use super::decoded::{Decoded, DecodedNodes};
-use super::kept::Kept;
-use super::private::{Door, enter};
-use super::{Account, RepoError, Repository};
+use super::error::RepoError;
+use super::weighted_lru::WeightedLru;
 use crate::cache::{Cache, CacheView, RecordNamespace};
 use crate::offload::offload;
 use walgit_format::blob::{Header, MIN_BLOB};
@@ -48,16 +48,16 @@ impl Default for LoaderConfig {
 
 /// Most plain bytes to unpack from a first read beyond the requested chunks. Limits
 /// the work that a hostile repository can cause at mount time.
-const ABSORB: u64 = 8 << 20;
+const SEED_BYTES: u64 = 8 << 20;
 
 /// Bytes of archives to keep besides the most recently used one.
-const ARCHIVES: u64 = 32 << 20;
+const ARCHIVE_CACHE_BYTES: u64 = 32 << 20;
 
 /// A head, its hash, and the means to read it.
 pub(super) struct FoundHead {
     pub(super) head: Head,
     pub(super) hash: ChunkHash,
-    pub(super) door: Door,
+    pub(super) access_of_blob: BlobAccess,
 }
 
 /// Opens repositories and decodes their nodes. One per process, shared by all mounts.
@@ -66,7 +66,7 @@ pub struct Loader {
     decoded: Arc<DecodedNodes>,
     config: LoaderConfig,
     /// Recently used archives, by the blob of the head.
-    archives: Kept<BlobId, Arc<Archive>>,
+    pub(super) archives: WeightedLru<BlobId, Arc<Archive>>,
     /// Headers of encrypted blobs read so far.
     headers: Arc<EncryptedHeaders>,
 }
@@ -86,7 +86,7 @@ impl Loader {
             cache,
             decoded: Arc::new(DecodedNodes::new(config.decoded_bytes)),
             config,
-            archives: Kept::new(ARCHIVES),
+            archives: WeightedLru::new(ARCHIVE_CACHE_BYTES),
             headers: Arc::default(),
         })
     }
@@ -130,41 +130,21 @@ impl Loader {
         blob: BlobId,
         root: Option<ChunkHash>,
     ) -> Option<FoundHead> {
-        let known = Door::all(access, &self.headers).find_map(|door| {
-            let cache = self.cache.view(door.store.at_rest());
+        let known = BlobAccess::all(access, &self.headers).find_map(|access_of_blob| {
+            let cache = self.cache.view(access_of_blob.store.at_rest());
             let record = cache.record(RecordNamespace::Heads, &record_key(blob, root))?;
             let reference = decode_reference(blob, &record)?;
             let raw = cache.get_cached(&reference)?;
-            Some((door, reference, raw))
+            Some((access_of_blob, reference, raw))
         });
-        let (door, reference, raw) = known?;
+        let (access_of_blob, reference, raw) = known?;
         let hash = reference.hash;
         let head = decode_head(raw, reference).await.ok()?;
-        Some(FoundHead { head, hash, door })
-    }
-
-    /// Opens a head from the store, bypassing cached state. Reads and decodes the
-    /// head, the root directory of its first commit, and those root directories of
-    /// other commits that the first read includes. Takes one request if the head and
-    /// the first root directory are in the first [`MIN_BLOB`] bytes.
-    ///
-    /// # Errors
-    /// Fails if a reader could not list the repository.
-    pub async fn open_stored(
-        self: &Arc<Self>,
-        access: &Access,
-        blob: BlobId,
-        root: ChunkHash,
-    ) -> Result<Repository, RepoError> {
-        let found = self.fetch_head(access, blob, root).await?;
-        let repository = Repository::of_head(self.clone(), access, blob, found)?;
-        for (number, commit) in repository.head().commits.iter().enumerate() {
-            if number == 0 || self.remembers(&commit.root) {
-                let snapshot = repository.snapshot(number)?;
-                snapshot.directory(&snapshot.root()).await?;
-            }
-        }
-        Ok(repository)
+        Some(FoundHead {
+            head,
+            hash,
+            access_of_blob,
+        })
     }
 
     /// Fetches the head with this root, in one ranged read.
@@ -180,14 +160,14 @@ impl Loader {
         let mut accept = |bytes: Bytes| {
             let refuse = |why: String| RepoError::NotARepository { blob, why };
             let opened = enter(access, &self.headers, blob, bytes);
-            let checked = opened.and_then(|(door, bytes)| {
+            let checked = opened.and_then(|(access_of_blob, bytes)| {
                 match Header::decode(&bytes).and_then(|header| header.head(blob)) {
-                    Ok(reference) if door.root(&reference.hash) == root => {
-                        Ok((door, reference, bytes))
+                    Ok(reference) if access_of_blob.root(&reference.hash) == root => {
+                        Ok((access_of_blob, reference, bytes))
                     }
                     Ok(reference) => Err(refuse(format!(
                         "its head hashes to {} where the address says {root}",
-                        door.root(&reference.hash)
+                        access_of_blob.root(&reference.hash)
                     ))),
                     Err(why) => Err(refuse(why.to_string())),
                 }
@@ -207,9 +187,9 @@ impl Loader {
             Err(error) => return Err(not_ours.unwrap_or(error.into())),
         };
         match found {
-            Some((door, reference, first)) => {
+            Some((access_of_blob, reference, first)) => {
                 let account = &access.account;
-                self.keep_head(account, door, blob, Some(root), reference, &first)
+                self.keep_head(account, access_of_blob, blob, Some(root), reference, &first)
                     .await
             }
             None => Err(RepoError::NotARepository { blob, why }),
@@ -221,13 +201,13 @@ impl Loader {
     pub(super) async fn keep_head(
         &self,
         account: &Account,
-        door: Door,
+        access_of_blob: BlobAccess,
         blob: BlobId,
         root: Option<ChunkHash>,
         reference: ChunkRef,
         first: &Bytes,
     ) -> Result<FoundHead, RepoError> {
-        let store = &door.store;
+        let store = &access_of_blob.store;
         let cache = self.cache.view(store.at_rest());
         // A head longer than the first read takes another request.
         let raw = match stored_in(first, &reference) {
@@ -249,17 +229,17 @@ impl Loader {
         let record = encode_reference(&reference);
         let key = record_key(blob, root);
         cache.set_record(RecordNamespace::Heads, &key, &record);
-        self.absorb(account, &head, first, blob, cache);
+        self.seed_cache(account, &head, first, blob, cache);
         Ok(FoundHead {
             head,
             hash: reference.hash,
-            door,
+            access_of_blob,
         })
     }
 
     /// Caches the rest of the first read: directories breadth first, content within
     /// its bounds, and hints for the next reads.
-    fn absorb(
+    fn seed_cache(
         &self,
         account: &Account,
         head: &Head,
@@ -267,12 +247,12 @@ impl Loader {
         blob: BlobId,
         cache: CacheView<'_>,
     ) {
-        let mut take = Absorbed {
+        let mut take = CacheSeed {
             cache,
             first,
             blob,
             seen: HashSet::new(),
-            budget: ABSORB,
+            budget: SEED_BYTES,
         };
         let mut queue: VecDeque<ChunkRef> = head.commits.iter().map(|c| c.root.clone()).collect();
         while let Some(reference) = queue.pop_front() {
@@ -284,18 +264,15 @@ impl Loader {
             };
             for entry in directory.entries() {
                 match entry.content {
-                    Content::Directory { index, .. } => {
-                        queue.push_back(directory.chunks()[index as usize].clone());
+                    Content::Directory { .. } => {
+                        queue.extend(directory.chunks_of(&entry.content).iter().cloned());
                     }
-                    Content::Chunks { first: at, count } => {
-                        for chunk in &directory.chunks()[at as usize..(at + count) as usize] {
+                    Content::Chunks { .. } => {
+                        for chunk in directory.chunks_of(&entry.content) {
                             take.chunk(chunk);
                         }
                     }
-                    Content::Inline(_)
-                    | Content::List { .. }
-                    | Content::Part { .. }
-                    | Content::Whole { .. } => {}
+                    _ => {}
                 }
             }
             let Ok(charge) = account.charge(directory.weight()) else {
@@ -424,7 +401,7 @@ fn malformed(what: &'static str, reference: &ChunkRef, why: MalformedNode) -> Re
 }
 
 /// Caches chunks from a first read, each once and within a budget.
-struct Absorbed<'a> {
+struct CacheSeed<'a> {
     cache: CacheView<'a>,
     first: &'a Bytes,
     blob: BlobId,
@@ -432,7 +409,7 @@ struct Absorbed<'a> {
     budget: u64,
 }
 
-impl Absorbed<'_> {
+impl CacheSeed<'_> {
     fn chunk(&mut self, reference: &ChunkRef) -> Option<Bytes> {
         if reference.location.blob != self.blob || !self.seen.insert(reference.hash) {
             return None;

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::access::{Access, Located, Target};
-use super::implied::{self, Leaf, Told};
-use super::private::enter;
-use super::{Loader, RepoError, Repository};
+use super::blob_access::enter;
+use super::derived_tree::{self, CommitMeta, TreeFile};
+use super::error::RepoError;
+use super::loader::Loader;
+use super::repository::Repository;
 use crate::cache::{CacheError, RecordNamespace};
 use crate::offload::offload;
 use walgit_format::Kind;
@@ -27,6 +29,13 @@ use walrus_encoding::blob_id;
 
 /// Longest blob that is fetched whole to detect its format, in bytes.
 const MAX_HEAD_BLOB: u64 = 2 * MAX_MANIFEST + PAYLOAD_OVERHEAD;
+
+/// Memory that decoding a manifest takes, relative to a node of the same length.
+const MANIFEST_FACTOR: usize = 3;
+/// Longest file that may be a script, in bytes.
+const MAX_SCRIPT: u64 = 1 << 20;
+/// Number of files to inspect concurrently.
+const SCRIPT_CHECK_CONCURRENCY: usize = 32;
 
 impl Loader {
     /// Opens the repository in a blob.
@@ -47,6 +56,30 @@ impl Loader {
         self.open_blob(&access.into(), blob, root).await
     }
 
+    /// Opens a head from the store, bypassing cached state. Reads and decodes the
+    /// head, the root directory of its first commit, and those root directories of
+    /// other commits that the first read includes. Takes one request if the head and
+    /// the first root directory are in the first [`MIN_BLOB`] bytes.
+    ///
+    /// # Errors
+    /// Fails if a reader could not list the repository.
+    pub async fn open_stored(
+        self: &Arc<Self>,
+        access: &Access,
+        blob: BlobId,
+        root: ChunkHash,
+    ) -> Result<Repository, RepoError> {
+        let found = self.fetch_head(access, blob, root).await?;
+        let repository = Repository::of_head(self.clone(), access, blob, found)?;
+        for (number, commit) in repository.head().commits.iter().enumerate() {
+            if number == 0 || self.remembers(&commit.root) {
+                let snapshot = repository.snapshot(number)?;
+                snapshot.directory(&snapshot.root()).await?;
+            }
+        }
+        Ok(repository)
+    }
+
     /// Opens the target of a resolved source, with its other branches and tags.
     ///
     /// # Errors
@@ -57,13 +90,10 @@ impl Loader {
         located: &Located,
     ) -> Result<Repository, RepoError> {
         let repository = self.open_target(access, &located.target).await?;
-        Ok(repository.of_branch(&located.branch, &located.relatives))
+        Ok(repository.of_branch(&located.branch, &located.sibling_refs))
     }
 
     /// Opens one target.
-    ///
-    /// # Errors
-    /// As [`Loader::open_located`].
     pub async fn open_target(
         self: &Arc<Self>,
         access: &Access,
@@ -93,16 +123,23 @@ impl Loader {
             return Repository::of_head(self.clone(), access, blob, found);
         }
         // The blob is in memory as a whole until its tree is built.
-        let _turn = access.account.making().await;
+        let _turn = access.account.build_permit().await;
         if let Some((json, key)) = self.known_manifest(access, blob).await {
             return self.manifest(access, blob, &json, key).await;
         }
         let bytes = fetch_whole(&access.store, blob).await?;
-        let (door, bytes) = enter(access, self.headers(), blob, bytes)?;
+        let (access_of_blob, bytes) = enter(access, self.headers(), blob, bytes)?;
         match Header::decode(&bytes).and_then(|header| header.head(blob)) {
             Ok(reference) => {
                 let found = self
-                    .keep_head(&access.account, door, blob, None, reference, &bytes)
+                    .keep_head(
+                        &access.account,
+                        access_of_blob,
+                        blob,
+                        None,
+                        reference,
+                        &bytes,
+                    )
                     .await?;
                 Repository::of_head(self.clone(), access, blob, found)
             }
@@ -154,7 +191,7 @@ impl Loader {
                 ManifestFile::Bad(why) => refused.push((path, why)),
                 ManifestFile::Blob(whole) => {
                     sealed += u64::from(whole.sealed);
-                    leaves.push(Leaf {
+                    leaves.push(TreeFile {
                         path: path.into(),
                         kind: Kind::File { executable: false },
                         size: whole.size,
@@ -163,19 +200,20 @@ impl Loader {
                 }
             }
         }
-        let shelf = shelf(access, key);
+        let decrypting_store = decrypting_store(access, key);
         if access.scripts {
-            self.mark_scripts(access, shelf.as_ref(), &mut leaves).await;
+            self.mark_scripts(access, decrypting_store.as_ref(), &mut leaves)
+                .await;
         }
         let account = access.account.clone();
-        let imply = move || implied::imply(&account, leaves, refused, blob);
-        let mut tree = offload(json.len(), imply).await??;
+        let build = move || derived_tree::build(&account, leaves, refused, blob);
+        let mut tree = offload(json.len(), build).await??;
         tree.encrypted = sealed > 0 || key.is_some();
-        if sealed > 0 && shelf.is_none() {
+        if sealed > 0 && decrypting_store.is_none() {
             let why = "encrypted, and no key was given: reading them fails (see --key)";
             tree.notices.insert(0, format!("{sealed} files are {why}"));
         }
-        let told = Told {
+        let meta = CommitMeta {
             author: manifest.author,
             seconds: manifest.seconds,
             message: manifest.message,
@@ -183,7 +221,7 @@ impl Loader {
         };
         let target = Target::Blob { blob, root: None };
         let loader = self.clone();
-        Repository::of_tree(loader, access, target, told, tree, shelf)
+        Repository::of_tree(loader, access, target, meta, tree, decrypting_store)
     }
 
     /// The content of a manifest that an earlier session has verified, and the number
@@ -195,7 +233,7 @@ impl Loader {
     ) -> Option<(Bytes, Option<usize>)> {
         let keys = (0..access.keys.len()).map(Some);
         for key in std::iter::once(None).chain(keys) {
-            let sealed = key.and_then(|key| shelf(access, Some(key)));
+            let sealed = key.and_then(|key| decrypting_store(access, Some(key)));
             let cache = self.cache();
             let view = cache.view(sealed.as_ref().and_then(|store| store.at_rest()));
             let Some(record) = view.record(RecordNamespace::Manifests, blob.as_bytes()) else {
@@ -217,7 +255,7 @@ impl Loader {
     }
 
     fn keep_manifest(&self, access: &Access, blob: BlobId, json: &Bytes, key: Option<usize>) {
-        let sealed = key.and_then(|key| shelf(access, Some(key)));
+        let sealed = key.and_then(|key| decrypting_store(access, Some(key)));
         let key_at_rest = sealed.as_ref().and_then(|store| store.at_rest());
         let size = json.len() as u64;
         let whole = manifest_blob(blob, size, key.is_some());
@@ -232,7 +270,7 @@ impl Loader {
         &self,
         access: &Access,
         sealed: Option<&Arc<dyn BlobStore>>,
-        leaves: &mut [Leaf],
+        leaves: &mut [TreeFile],
     ) {
         use futures_util::StreamExt as _;
         let small = leaves.iter_mut().filter(|leaf| leaf.size <= MAX_SCRIPT);
@@ -240,9 +278,10 @@ impl Loader {
             let starts = match &leaf.content {
                 PlannedContent::Inline(bytes) => bytes.starts_with(b"#!"),
                 PlannedContent::Whole(whole) if whole.size >= 2 => {
-                    let store = match whole.sealed {
-                        true => sealed,
-                        false => Some(&access.store),
+                    let store = if whole.sealed {
+                        sealed
+                    } else {
+                        Some(&access.store)
                     };
                     let Some(store) = store else { return };
                     let Ok(list) = self.whole(&access.account, store, whole).await else {
@@ -259,21 +298,17 @@ impl Loader {
         });
         let looks: Vec<_> = looks.collect();
         futures_util::stream::iter(looks)
-            .for_each_concurrent(SCRIPTS_AT_ONCE, |look| look)
+            .for_each_concurrent(SCRIPT_CHECK_CONCURRENCY, |look| look)
             .await;
     }
 }
 
-/// Memory that decoding a manifest takes, relative to a node of the same length.
-const MANIFEST_FACTOR: usize = 3;
-/// Longest file that may be a script, in bytes.
-const MAX_SCRIPT: u64 = 1 << 20;
-/// Number of files to inspect concurrently.
-const SCRIPTS_AT_ONCE: usize = 32;
-
 /// A store that decrypts payloads. It tries key number `first` before all others,
 /// because the disk cache encrypts content with that key.
-pub(super) fn shelf(access: &Access, first: Option<usize>) -> Option<Arc<dyn BlobStore>> {
+pub(super) fn decrypting_store(
+    access: &Access,
+    first: Option<usize>,
+) -> Option<Arc<dyn BlobStore>> {
     let mut keys: Vec<SecretKey> = access.keys.clone();
     if let Some(first) = first.filter(|&first| first < keys.len()) {
         keys.swap(0, first);
@@ -309,13 +344,11 @@ fn manifest_in(
             }),
         };
     }
-    match Manifest::is_likely(&bytes) {
-        true => Ok((bytes, None)),
-        false => Err(RepoError::NotARepository {
-            blob,
-            why: otherwise.into(),
-        }),
+    if !Manifest::is_likely(&bytes) {
+        let why = otherwise.into();
+        return Err(RepoError::NotARepository { blob, why });
     }
+    Ok((bytes, None))
 }
 
 /// Fetches a whole blob and verifies its ID.
@@ -325,11 +358,11 @@ async fn fetch_whole(store: &Arc<dyn BlobStore>, blob: BlobId) -> Result<Bytes, 
     let mut accept = |bytes: Bytes| {
         // Hashing ten megabytes takes a tenth of a second: too long for a thread that
         // other tasks wait for.
-        let computed = in_the_way(|| blob_id::blob_id(&bytes));
-        match computed.is_ok_and(|computed| computed == blob) {
-            true => proven = Some(bytes),
-            false => return Err(Rejected::because("its content has another blob ID")),
+        let computed = block_in_place(|| blob_id::blob_id(&bytes));
+        if !computed.is_ok_and(|computed| computed == blob) {
+            return Err(Rejected::because("its content has another blob ID"));
         }
+        proven = Some(bytes);
         Ok(())
     };
     let whole = ReadRange::Whole { at_most };
@@ -338,7 +371,7 @@ async fn fetch_whole(store: &Arc<dyn BlobStore>, blob: BlobId) -> Result<Bytes, 
 }
 
 /// Runs blocking work; a multi-threaded runtime moves other tasks to another thread.
-fn in_the_way<T>(work: impl FnOnce() -> T) -> T {
+fn block_in_place<T>(work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),

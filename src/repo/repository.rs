@@ -1,39 +1,24 @@
-//! An opened repository: resolves a branch name to the tree of its commit.
+//! An opened repository: its head, and the store of its blobs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::access::{Access, Relative, Target, names};
-use super::archive::{Archive, check_commits};
-use super::implied::{ImpliedTree, Told};
-use super::loader::FoundHead;
-use super::{Charge, Loader, RepoError, Snapshot};
+use super::access::{Access, SiblingRef, Target};
+use super::account::Charge;
+use super::derived_tree::{CommitMeta, DerivedTree};
+use super::error::RepoError;
+use super::loader::{FoundHead, Loader};
 use crate::cache::{CacheView, RecordNamespace};
-use crate::offload::offload;
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, PayloadError, SecretKey, WholeBlob};
-use walgit_format::commits::decode_commits;
-use walgit_format::git::RawCommit;
-use walgit_format::head::{AttachmentKind, CommitId, GitId, MAX_SHIPPED};
-use walgit_format::prior::{MAX_PRIOR, Prior};
-use walgit_format::{Address, Commit, Directory, Head, RefKind};
+use walgit_format::{Address, Commit, Directory, Head};
 use walrus_client::BlobStore;
-
-/// Stored bytes of an attachment per read; attachments are read completely.
-const ATTACHMENT_WINDOW: u64 = 4 << 20;
-/// Plain bytes of dictionaries to prefetch: the four dictionaries of a publisher take
-/// half a megabyte.
-const DICTIONARIES_AHEAD: u64 = 4 << 20;
-/// Number of ancestors to search for a commit that only its descendants reference.
-pub const MAX_ANCESTORS: usize = 1000;
 
 /// An opened repository: its head, and the store of its blobs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Repository {
     inner: Arc<Inner>,
     /// Branches and tags that are not in the head.
-    relatives: Arc<[Relative]>,
+    sibling_refs: Arc<[SiblingRef]>,
 }
 
 #[derive(Debug)]
@@ -49,13 +34,27 @@ struct Inner {
     target: Target,
     head: Head,
     /// Directories derived from paths, by hash.
-    implied: HashMap<ChunkHash, Arc<Directory>>,
+    derived: HashMap<ChunkHash, Arc<Directory>>,
     /// Bytes of memory that the head and the derived directories occupy.
     weight: u64,
     /// Memory charge for `weight`.
-    _charge: Charge,
+    charge: Charge,
     notices: Vec<String>,
+    /// Whether any of its content is encrypted in the store.
     encrypted: bool,
+}
+
+impl Inner {
+    /// Adds the memory of `head`, and wraps the result.
+    fn finish(mut self) -> Result<Repository, RepoError> {
+        let weight = self.head.weight();
+        self.weight += weight;
+        self.charge.more(weight)?;
+        Ok(Repository {
+            inner: Arc::new(self),
+            sibling_refs: Arc::default(),
+        })
+    }
 }
 
 impl Repository {
@@ -66,27 +65,23 @@ impl Repository {
         blob: BlobId,
         found: FoundHead,
     ) -> Result<Self, RepoError> {
-        let root = Some(found.door.root(&found.hash));
-        let key = found.door.key().cloned();
-        let weight = found.head.weight();
-        let charge = access.account.charge(weight)?;
-        Ok(Repository {
-            inner: Arc::new(Inner {
-                loader,
-                access: access.clone(),
-                encrypted: key.is_some(),
-                key,
-                store: found.door.store,
-                sealed: None,
-                target: Target::Blob { blob, root },
-                head: found.head,
-                implied: HashMap::new(),
-                weight,
-                _charge: charge,
-                notices: Vec::new(),
-            }),
-            relatives: Arc::default(),
-        })
+        let root = Some(found.access_of_blob.root(&found.hash));
+        let key = found.access_of_blob.key().cloned();
+        let inner = Inner {
+            loader,
+            access: access.clone(),
+            encrypted: key.is_some(),
+            key,
+            store: found.access_of_blob.store,
+            sealed: None,
+            target: Target::Blob { blob, root },
+            head: found.head,
+            derived: HashMap::new(),
+            weight: 0,
+            charge: access.account.nothing(),
+            notices: Vec::new(),
+        };
+        inner.finish()
     }
 
     /// Creates a repository from a tree derived from paths and the data of its
@@ -95,74 +90,61 @@ impl Repository {
         loader: Arc<Loader>,
         access: &Access,
         target: Target,
-        told: Told,
-        tree: ImpliedTree,
+        meta: CommitMeta,
+        tree: DerivedTree,
         sealed: Option<Arc<dyn BlobStore>>,
     ) -> Result<Self, RepoError> {
-        let head = tree.head(target.id(), told);
-        let weight = tree.weight() + head.weight();
-        let mut charge = tree.charge;
-        charge.more(head.weight())?;
-        Ok(Repository {
-            inner: Arc::new(Inner {
-                loader,
-                access: access.clone(),
-                store: access.store.clone(),
-                key: None,
-                sealed,
-                head,
-                target,
-                encrypted: tree.encrypted,
-                weight,
-                _charge: charge,
-                implied: tree.directories,
-                notices: tree.notices,
-            }),
-            relatives: Arc::default(),
-        })
+        let inner = Inner {
+            loader,
+            access: access.clone(),
+            store: access.store.clone(),
+            key: None,
+            sealed,
+            head: tree.head(target.id(), meta),
+            target,
+            encrypted: tree.encrypted,
+            weight: tree.weight(),
+            charge: tree.charge,
+            derived: tree.directories,
+            notices: tree.notices,
+        };
+        inner.finish()
     }
 
-    /// Creates a repository from a commit in the history of `head` and its tree.
-    fn of_archived(
-        head: &Repository,
+    /// Creates a repository from a commit in the history of this one and its tree.
+    pub(super) fn of_archived(
+        &self,
         target: Target,
         commit: Commit,
-        tree: ImpliedTree,
+        tree: DerivedTree,
     ) -> Result<Self, RepoError> {
-        let inner = &head.inner;
-        let head = Head {
-            default_branch: Bytes::new(),
-            commits: vec![commit],
-            refs: Vec::new(),
-            attachments: inner.head.attachments.clone(),
-            blobs: inner.head.blobs.clone(),
+        let this = &self.inner;
+        let inner = Inner {
+            loader: this.loader.clone(),
+            access: this.access.clone(),
+            store: this.store.clone(),
+            key: this.key.clone(),
+            sealed: None,
+            target,
+            head: Head {
+                commits: vec![commit],
+                attachments: this.head.attachments.clone(),
+                blobs: this.head.blobs.clone(),
+                ..Head::default()
+            },
+            weight: tree.weight(),
+            charge: tree.charge,
+            derived: tree.directories,
+            notices: tree.notices,
+            encrypted: this.encrypted,
         };
-        let weight = tree.weight() + head.weight();
-        let mut charge = tree.charge;
-        charge.more(head.weight())?;
-        Ok(Repository {
-            inner: Arc::new(Inner {
-                loader: inner.loader.clone(),
-                access: inner.access.clone(),
-                store: inner.store.clone(),
-                key: inner.key.clone(),
-                sealed: None,
-                target,
-                head,
-                weight,
-                _charge: charge,
-                implied: tree.directories,
-                notices: tree.notices,
-                encrypted: inner.encrypted,
-            }),
-            relatives: Arc::default(),
-        })
+        inner.finish()
     }
 
     /// Returns the same repository, opened as `branch`, with the other branches and
     /// tags.
-    pub(super) fn of_branch(self, branch: &str, relatives: &[Relative]) -> Self {
-        let relatives = relatives.into();
+    pub(super) fn of_branch(self, branch: &str, sibling_refs: &[SiblingRef]) -> Self {
+        let sibling_refs = sibling_refs.into();
         let inner = match Arc::try_unwrap(self.inner) {
             Ok(inner) => Arc::new(Inner {
                 head: inner.head.of_branch(branch),
@@ -170,7 +152,10 @@ impl Repository {
             }),
             Err(shared) => shared,
         };
-        Repository { inner, relatives }
+        Repository {
+            inner,
+            sibling_refs,
+        }
     }
 
     /// Returns the head.
@@ -181,10 +166,7 @@ impl Repository {
     /// The blob that starts with the head, or that is the manifest; `None` for a
     /// repository on the chain.
     pub fn blob(&self) -> Option<BlobId> {
-        match self.inner.target {
-            Target::Blob { blob, .. } | Target::Archived { blob, .. } => Some(blob),
-            Target::Commit(_) => None,
-        }
+        self.inner.target.blob()
     }
 
     /// The `root` of a verifiable address: the hash of the head, or the name derived
@@ -244,8 +226,8 @@ impl Repository {
     }
 
     /// Branches and tags that are not in the head.
-    pub fn relatives(&self) -> &[Relative] {
-        &self.relatives
+    pub fn sibling_refs(&self) -> &[SiblingRef] {
+        &self.sibling_refs
     }
 
     /// Store of its blobs; decrypts them if they are encrypted.
@@ -278,9 +260,6 @@ impl Repository {
 
     /// Pins chunks of this repository in the cache under a name; see
     /// [`CacheView::pin`].
-    ///
-    /// # Errors
-    /// As [`CacheView::pin`].
     pub fn pin(&self, name: &str, chunks: &[ChunkRef]) -> Result<(), RepoError> {
         Ok(self.cache().pin(name, chunks)?)
     }
@@ -314,13 +293,13 @@ impl Repository {
     /// # Errors
     /// [`RepoError::Sealed`] if the blob is encrypted and no key was given.
     pub(super) fn store_of(&self, whole: &WholeBlob) -> Result<&Arc<dyn BlobStore>, RepoError> {
-        match whole.sealed {
-            false => Ok(self.store()),
-            true => self.inner.sealed.as_ref().ok_or_else(|| RepoError::Sealed {
-                what: format!("blob {}", whole.blob),
-                why: PayloadError::NoKey,
-            }),
+        if !whole.sealed {
+            return Ok(self.store());
         }
+        self.inner.sealed.as_ref().ok_or_else(|| RepoError::Sealed {
+            what: format!("blob {}", whole.blob),
+            why: PayloadError::NoKey,
+        })
     }
 
     /// Returns a directory derived from paths.

@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{RepoError, Repository};
-use walgit_format::chunk::ChunkRef;
+use super::derived_tree::MAX_DEPTH;
+use super::error::RepoError;
+use super::repository::Repository;
+use walgit_format::chunk::{ChunkRef, WholeBlob};
 use walgit_format::{Commit, Content, Directory, Entry, Kind};
-
-/// Maximum nesting depth of directories. A path that the kernel accepts has at most
-/// half of its 4096 bytes as components.
-pub const MAX_DEPTH: usize = 2048;
 
 /// Stored bytes of neighbours to fetch together with a chunk on file reads: at 20
 /// Mbit/s they take 50 ms, a round trip to a distant gateway.
@@ -35,28 +33,66 @@ pub struct Node {
     /// Bytes of content; for a directory, the sum over the files in it.
     pub size: u64,
     /// Its entry in the parent directory.
-    pub(super) place: Found,
+    pub(super) location: NodeLocation,
 }
 
 impl Node {
     /// The number of its parent directory; `None` for the root.
     pub fn folder(&self) -> Option<NodeIndex> {
-        match &self.place {
-            Found::Root(_) => None,
-            Found::In(parent, at) => {
-                let offset = parent.entries()[*at].offset;
-                Some(NodeIndex(self.index.0 - offset))
-            }
+        let (_, entry) = self.entry()?;
+        Some(NodeIndex(self.index.0 - entry.offset))
+    }
+
+    /// Its entry, and the directory that lists it; `None` for the root.
+    pub(super) fn entry(&self) -> Option<(&Arc<Directory>, &Entry)> {
+        match &self.location {
+            NodeLocation::Root(_) => None,
+            NodeLocation::Entry(parent, at) => Some((parent, &parent.entries()[*at])),
+        }
+    }
+
+    /// Its first chunks: all content chunks of a small file, the list of a large file, or
+    /// the node of a directory.
+    pub fn chunks(&self) -> &[ChunkRef] {
+        match &self.location {
+            NodeLocation::Root(root) => std::slice::from_ref(root),
+            NodeLocation::Entry(parent, at) => parent.chunks_of(&parent.entries()[*at].content),
+        }
+    }
+
+    /// The table that lists its first chunk and the neighbours, and the index there.
+    pub(super) fn table(&self) -> (&[ChunkRef], usize) {
+        match self
+            .entry()
+            .map(|(parent, entry)| (parent.chunks(), &entry.content))
+        {
+            Some((
+                table,
+                Content::Chunks { first: index, .. }
+                | Content::List { index }
+                | Content::Part { index, .. }
+                | Content::Directory { index, .. },
+            )) => (table, *index as usize),
+            _ => (self.chunks(), 0),
+        }
+    }
+
+    /// The blob of a file, if the file is stored as one blob.
+    pub fn whole(&self) -> Option<&WholeBlob> {
+        let (parent, entry) = self.entry()?;
+        match entry.content {
+            Content::Whole { index } => Some(&parent.wholes()[index as usize]),
+            _ => None,
         }
     }
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Found {
+pub(super) enum NodeLocation {
     /// The root.
     Root(ChunkRef),
     /// An entry of this directory.
-    In(Arc<Directory>, usize),
+    Entry(Arc<Directory>, usize),
 }
 
 /// The tree of one commit. Cheap to clone.
@@ -88,7 +124,7 @@ impl Snapshot {
             index: NodeIndex::ROOT,
             kind: Kind::Directory,
             size: commit.bytes,
-            place: Found::Root(commit.root.clone()),
+            location: NodeLocation::Root(commit.root.clone()),
         }
     }
 
@@ -102,9 +138,6 @@ impl Snapshot {
 
     /// Finds the node with this number, and calls `step` for every directory above it
     /// with its content and the index of the entry that leads to the node.
-    ///
-    /// # Errors
-    /// As [`Snapshot::node`].
     pub async fn descend(
         &self,
         index: NodeIndex,
@@ -157,7 +190,7 @@ impl Snapshot {
             index: NodeIndex(parent.index.0 + found.offset),
             kind: found.kind,
             size: found.size,
-            place: Found::In(directory.clone(), entry),
+            location: NodeLocation::Entry(directory.clone(), entry),
         }
     }
 
@@ -169,15 +202,16 @@ impl Snapshot {
     pub async fn directory(&self, node: &Node) -> Result<Arc<Directory>, RepoError> {
         let loader = self.repository.loader();
         let account = &self.repository.access().account;
-        let (table, index, nodes) = match &node.place {
-            Found::Root(root) => (std::slice::from_ref(root), 0, self.commit().nodes),
-            Found::In(parent, entry) => match parent.entries()[*entry].content {
-                Content::Directory { index, nodes } => (parent.chunks(), index as usize, nodes),
+        let nodes = match node.entry() {
+            None => self.commit().nodes,
+            Some((_, entry)) => match entry.content {
+                Content::Directory { nodes, .. } => nodes,
                 _ => return Err(RepoError::NotADirectory),
             },
         };
-        let directory = match self.repository.implied(&table[index].hash) {
-            Some(implied) => implied.clone(),
+        let (table, index) = node.table();
+        let directory = match self.repository.derived(&table[index].hash) {
+            Some(derived) => derived.clone(),
             None => {
                 let store = self.repository.store();
                 loader.directory(account, store, table, index).await?
@@ -195,11 +229,8 @@ impl Snapshot {
 
     /// The target of a symlink.
     pub fn target(&self, node: &Node) -> Result<Bytes, RepoError> {
-        match (&node.place, node.kind) {
-            (Found::In(parent, entry), Kind::Symlink) => match &parent.entries()[*entry].content {
-                Content::Inline(target) => Ok(target.clone()),
-                _ => Err(RepoError::NotASymlink),
-            },
+        match node.entry().map(|(_, entry)| (entry.kind, &entry.content)) {
+            Some((Kind::Symlink, Content::Inline(target))) => Ok(target.clone()),
             _ => Err(RepoError::NotASymlink),
         }
     }
@@ -208,27 +239,16 @@ impl Snapshot {
 /// Whether two files, links or directories are equal in kind and content, judging by
 /// their hashes; ignores names and locations.
 pub fn same_content((a, in_a): (&Entry, &Directory), (b, in_b): (&Entry, &Directory)) -> bool {
-    let hash = |directory: &Directory, index: u32| directory.chunks()[index as usize].hash;
+    let same_chunks = || {
+        let (chunks_a, chunks_b) = (in_a.chunks_of(&a.content), in_b.chunks_of(&b.content));
+        (chunks_a.iter().map(|it| it.hash)).eq(chunks_b.iter().map(|it| it.hash))
+    };
     let content = match (&a.content, &b.content) {
         (Content::Inline(a), Content::Inline(b)) => a == b,
-        (
-            Content::Chunks {
-                first: at,
-                count: len,
-            },
-            Content::Chunks { first, count },
-        ) => len == count && (0..*len).all(|i| hash(in_a, at + i) == hash(in_b, first + i)),
-        (Content::List { index: a }, Content::List { index: b })
-        | (Content::Directory { index: a, .. }, Content::Directory { index: b, .. }) => {
-            hash(in_a, *a) == hash(in_b, *b)
-        }
-        (
-            Content::Part {
-                index: a,
-                start: at,
-            },
-            Content::Part { index: b, start },
-        ) => at == start && hash(in_a, *a) == hash(in_b, *b),
+        (Content::Chunks { .. }, Content::Chunks { .. })
+        | (Content::List { .. }, Content::List { .. })
+        | (Content::Directory { .. }, Content::Directory { .. }) => same_chunks(),
+        (Content::Part { start: a, .. }, Content::Part { start: b, .. }) => a == b && same_chunks(),
         (Content::Whole { index: a }, Content::Whole { index: b }) => {
             let (a, b) = (&in_a.wholes()[*a as usize], &in_b.wholes()[*b as usize]);
             // Equal content in different blobs is equal.

@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use bytes::Bytes;
 
 use super::diverges::Diverges;
-use super::{RepoError, Repository};
+use super::error::RepoError;
+use super::repository::Repository;
 use walgit_format::head::{AttachmentKind, CommitId, GitId, Head, RefKind};
 
 /// Returns the parents of a commit; `None` if unknown.
@@ -61,17 +62,13 @@ enum Descent {
 
 impl Lineage {
     /// The lineage of a head, including its published history.
-    ///
-    /// # Errors
-    /// Fails if the history cannot be read.
     pub async fn of(repository: &Repository) -> Result<Self, RepoError> {
         let mut parents: HashMap<CommitId, Vec<CommitId>> = HashMap::new();
         let head = repository.head();
         for commit in &head.commits {
             parents.insert(commit.id.clone(), commit.parents.clone());
         }
-        let mut attached = head.attachments.iter();
-        if attached.any(|it| it.kind == AttachmentKind::GitCommits) {
+        if head.has_attachment(AttachmentKind::GitCommits) {
             for commit in repository.git_commits().await? {
                 let of = commit.parents().iter().cloned().map(CommitId::from);
                 parents.insert(commit.id.clone().into(), of.collect());
@@ -159,31 +156,19 @@ impl Lineage {
             let Some((_, to)) = self.branches.iter().find(|(name, _)| name == branch) else {
                 return Err(Diverges::Dropped(shown(branch)));
             };
-            let (branch, old_at, new_at) = (shown(branch), short(from), short(to));
-            match descends(to, from, |id| (self.parents)(id)) {
-                Descent::Yes => {}
-                descent => {
-                    let known = |id: &CommitId| (old.parents)(id).or_else(|| (self.parents)(id));
-                    let goes_back = descends(from, to, known) == Descent::Yes;
-                    return Err(match (goes_back, descent) {
-                        (true, _) => Diverges::Older {
-                            branch,
-                            old: old_at,
-                            new: new_at,
-                        },
-                        (false, Descent::Unknown) => Diverges::Unknown {
-                            branch,
-                            old: old_at,
-                            new: new_at,
-                        },
-                        (false, _) => Diverges::Unrelated {
-                            branch,
-                            old: old_at,
-                            new: new_at,
-                        },
-                    });
-                }
+            let descent = descends(to, from, |id| (self.parents)(id));
+            if descent == Descent::Yes {
+                continue;
             }
+            let known = |id: &CommitId| (old.parents)(id).or_else(|| (self.parents)(id));
+            let (branch, old, new) = (shown(branch), short(from), short(to));
+            return Err(if descends(from, to, known) == Descent::Yes {
+                Diverges::Older { branch, old, new }
+            } else if descent == Descent::Unknown {
+                Diverges::Unknown { branch, old, new }
+            } else {
+                Diverges::Unrelated { branch, old, new }
+            });
         }
         for tag in &self.tags {
             tag.continues(old.tags.iter().find(|it| it.name == tag.name))?;
@@ -217,14 +202,14 @@ impl Tag {
         let Some(old) = old else { return Ok(()) };
         // A moved commit is more informative than a changed tag object.
         let moved = moved(&old.commit, &self.commit).or_else(|| moved(&old.object, &self.object));
-        match moved {
-            None => Ok(()),
-            Some((was, is)) => Err(Diverges::Tag {
-                tag: shown(&self.name),
-                old: short(&was.into()),
-                new: short(&is.into()),
-            }),
-        }
+        let Some((was, is)) = moved else {
+            return Ok(());
+        };
+        Err(Diverges::Tag {
+            tag: shown(&self.name),
+            old: short(&was.into()),
+            new: short(&is.into()),
+        })
     }
 }
 
@@ -293,10 +278,10 @@ pub fn described(person: &[u8], message: &[u8]) -> String {
 }
 
 fn shown(branch: &[u8]) -> String {
-    match branch.is_empty() {
-        true => "a detached commit".into(),
-        false => String::from_utf8_lossy(branch).into_owned(),
+    if branch.is_empty() {
+        return "a detached commit".into();
     }
+    String::from_utf8_lossy(branch).into_owned()
 }
 
 fn short(id: &CommitId) -> String {
@@ -317,18 +302,18 @@ fn descends(
         }
         match parents(&at) {
             Some(parents) => {
-                queue.extend(
-                    parents
-                        .into_iter()
-                        .filter(|parent| seen.insert(parent.clone())),
-                );
+                let new = parents
+                    .into_iter()
+                    .filter(|parent| seen.insert(parent.clone()));
+                queue.extend(new);
             }
             None => complete = false,
         }
     }
-    match complete {
-        true => Descent::No,
-        false => Descent::Unknown,
+    if complete {
+        Descent::No
+    } else {
+        Descent::Unknown
     }
 }
 

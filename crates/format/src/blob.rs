@@ -224,9 +224,6 @@ impl BlobBuilder {
     }
 
     /// Finishes a blob whose last pushed node is `head`.
-    ///
-    /// # Errors
-    /// As [`finish`](Self::finish).
     pub fn finish_with_head(self, head: &PlannedChunk) -> Result<Vec<u8>, EncodeError> {
         let mut bytes = self.assemble(BlobKind::Head, head.map_location(&|_| ()))?;
         bytes.resize(bytes.len().max(MIN_BLOB as usize), 0);

@@ -89,9 +89,6 @@ fn fold_commits(commits: &[(&GitId, &[u8])]) -> Vec<u8> {
 }
 
 /// Decodes a chunk of commits with IDs of the same hash as `sample`.
-///
-/// # Errors
-/// When the bytes are not such a chunk, or do not contain valid commits.
 pub fn decode_commits(raw: &Bytes, sample: &GitId) -> Result<Vec<RawCommit>, MalformedNode> {
     let mut reader = Reader::new(raw);
     match (reader.byte()?, reader.byte()?) {

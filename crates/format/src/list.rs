@@ -96,9 +96,6 @@ impl ChunkList {
     }
 
     /// Decodes the list at `reference`.
-    ///
-    /// # Errors
-    /// When the bytes are not a valid list.
     pub fn decode(raw: &[u8], reference: &ChunkRef) -> Result<Self, MalformedNode> {
         let mut reader = Reader::new(raw);
         reader.header(MAGIC, VERSION, "chunk list")?;

@@ -198,9 +198,6 @@ impl Prior {
     }
 
     /// Decodes a prior, in time and memory proportional to the input.
-    ///
-    /// # Errors
-    /// When the bytes are not a valid prior, or over the limit.
     pub fn decode(raw: &Bytes) -> Result<Self, MalformedNode> {
         if raw.len() > MAX_PRIOR {
             return Err(MalformedNode::TooLong {

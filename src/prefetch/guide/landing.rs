@@ -6,7 +6,7 @@ use super::Event;
 use super::inventory::{LARGE_FILE, Stored};
 use crate::cache::PrefetchGoal;
 use crate::prefetch::requests;
-use crate::repo::{Coming, Snapshot};
+use crate::repo::{PendingFetch, Snapshot};
 use walgit_format::chunk::ChunkRef;
 use walgit_prefetch::catalogue::FileId;
 use walgit_prefetch::scheduler::{Fetch, FetchId};
@@ -16,7 +16,7 @@ pub(super) fn begin(
     snapshot: &Snapshot,
     contents: &[(FileId, Stored)],
     fetch: &Fetch,
-) -> Vec<Coming> {
+) -> Vec<PendingFetch> {
     let mut table: Vec<ChunkRef> = Vec::new();
     let mut demanded = None;
     for (file, content) in contents {
@@ -40,7 +40,7 @@ pub(super) async fn land(
     snapshot: Snapshot,
     contents: Vec<(FileId, Stored)>,
     // Held to the end: dropping the handles would cancel the fetches.
-    _coming: Vec<Coming>,
+    _coming: Vec<PendingFetch>,
     id: FetchId,
     events: mpsc::WeakSender<Event>,
 ) {
@@ -70,7 +70,7 @@ pub(super) async fn land(
 }
 
 /// Waits for a pending fetch, if any; returns whether the content is cached.
-async fn is_landed(coming: Option<Coming>) -> bool {
+async fn is_landed(coming: Option<PendingFetch>) -> bool {
     match coming {
         Some(coming) => coming.completed().await.is_ok(),
         None => true,

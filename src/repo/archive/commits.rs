@@ -1,94 +1,25 @@
-//! Index of the commits in an archive by ID.
+//! Commits and tags of an archive.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use super::commit_index::{CommitIndex, Indexed};
 use super::reader::Archive;
 use crate::offload::offload;
-use crate::repo::RepoError;
+use crate::repo::error::RepoError;
 use walgit_format::MalformedNode;
+use walgit_format::chunk::ChunkHash;
 use walgit_format::commits::decode_commits;
 use walgit_format::git::{RawCommit, tag_target};
 use walgit_format::head::GitId;
 
-/// Location of each commit.
-#[derive(Debug)]
-pub(in crate::repo) struct CommitIndex {
-    /// Sorted by ID, without duplicates.
-    commits: Vec<Indexed>,
-    /// Indexes into `commits`, newest first.
-    newest: Vec<u32>,
-}
-
-/// A commit with its location and time.
-#[derive(Clone, Copy, Debug)]
-struct Indexed {
-    id: [u8; 32],
-    /// Length of the ID in bytes.
-    len: u8,
-    /// Index of its chunk of commits.
-    chunk: u32,
-    /// Its index within the chunk.
-    at: u32,
-    /// Seconds since 1970.
-    made: i64,
-}
-
-impl Indexed {
-    fn new(commit: &RawCommit, chunk: usize, at: usize) -> Self {
-        let mut id = [0; 32];
-        let len = commit.id.0.len().min(id.len());
-        id[..len].copy_from_slice(&commit.id.0[..len]);
-        Indexed {
-            id,
-            len: len as u8,
-            chunk: chunk as u32,
-            at: at as u32,
-            made: commit.committed(),
-        }
-    }
-
-    fn id(&self) -> &[u8] {
-        &self.id[..usize::from(self.len)]
-    }
-
-    fn git(&self) -> GitId {
-        GitId(self.id().to_vec())
-    }
-}
-
-impl CommitIndex {
-    fn of(mut commits: Vec<Indexed>) -> Self {
-        commits.sort_unstable_by(|a, b| a.id().cmp(b.id()));
-        commits.dedup_by(|a, b| a.id() == b.id());
-        let mut newest: Vec<u32> = (0..commits.len() as u32).collect();
-        newest.sort_by_key(|&at| std::cmp::Reverse(commits[at as usize].made));
-        CommitIndex { commits, newest }
-    }
-
-    /// Bytes of memory that it occupies.
-    pub(super) fn weight(&self) -> u64 {
-        (self.commits.len() * (size_of::<Indexed>() + size_of::<u32>())) as u64
-    }
-
-    fn find(&self, id: &GitId) -> Option<&Indexed> {
-        let at = (self.commits.binary_search_by(|known| known.id().cmp(&id.0))).ok()?;
-        Some(&self.commits[at])
-    }
-
-    /// The only commit whose ID starts with these digits; `None` if ambiguous.
-    fn starting(&self, digits: &str) -> Option<GitId> {
-        let digits = digits.to_ascii_lowercase();
-        let before = |known: &Indexed| *GitId::to_string(&known.git()) < *digits;
-        let first = self.commits.partition_point(before);
-        let mut found = (self.commits[first..].iter())
-            .map(Indexed::git)
-            .take_while(|id| id.to_string().starts_with(&digits));
-        let only = found.next()?;
-        found.next().is_none().then_some(only)
-    }
-}
+/// Bytes of memory per tag target.
+const TAG_TARGET_BYTES: u64 = 256;
+/// Maximum length of a chain of tags.
+const MAX_TAG_CHAIN: usize = 16;
+/// Minimum length of an ID prefix.
+const MIN_ID_PREFIX: usize = 7;
 
 impl Archive {
     async fn index(&self) -> Result<&CommitIndex, RepoError> {
@@ -114,19 +45,10 @@ impl Archive {
 
     async fn commits_in(&self, chunk: usize) -> Result<Vec<RawCommit>, RepoError> {
         let raw = self.chunk(&self.commits, chunk).await?;
-        let sample = self.sample.clone();
-        let commits = offload(raw.len(), move || decode_commits(&raw, &sample)).await?;
-        commits.map_err(|why| RepoError::Malformed {
-            what: "list of commits",
-            hash: self.commits[chunk].hash,
-            why,
-        })
+        decode_commits_of(self.commits[chunk].hash, raw, &self.sample).await
     }
 
     /// Every commit and its time, in seconds since 1970; newest first.
-    ///
-    /// # Errors
-    /// [`RepoError::Malformed`], or a read error.
     pub async fn commits(&self) -> Result<impl Iterator<Item = (GitId, i64)>, RepoError> {
         let index = self.index().await?;
         let commits = index.newest.iter().map(|&at| &index.commits[at as usize]);
@@ -134,20 +56,14 @@ impl Archive {
     }
 
     /// Time of a commit, in seconds since 1970; `None` if it is not in the archive.
-    ///
-    /// # Errors
-    /// As [`commits`](Self::commits).
     pub async fn committed(&self, id: &GitId) -> Result<Option<i64>, RepoError> {
         Ok(self.index().await?.find(id).map(|commit| commit.made))
     }
 
     /// Resolves a commit ID or an ID prefix.
-    ///
-    /// # Errors
-    /// As [`commits`](Self::commits).
     pub async fn named(&self, name: &str) -> Result<Option<GitId>, RepoError> {
         let hex = name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !hex || name.len() < MIN_PREFIX {
+        if !hex || name.len() < MIN_ID_PREFIX {
             return Ok(None);
         }
         Ok(self.index().await?.starting(name))
@@ -163,7 +79,7 @@ impl Archive {
             let name = reference.name.strip_prefix(b"refs/tags/")?;
             let mut at = &reference.id;
             // Longer chains of tags do not occur in practice.
-            for _ in 0..MAX_CHAIN {
+            for _ in 0..MAX_TAG_CHAIN {
                 let Some(target) = targets.get(at) else { break };
                 at = target;
             }
@@ -175,16 +91,13 @@ impl Archive {
     }
 
     /// The target of each annotated tag, by the ID of the tag.
-    ///
-    /// # Errors
-    /// As [`tags`](Self::tags).
     pub async fn tag_targets(&self) -> Result<&HashMap<GitId, GitId>, RepoError> {
         self.targets.get_or_try_init(|| self.read_targets()).await
     }
 
     async fn read_targets(&self) -> Result<HashMap<GitId, GitId>, RepoError> {
         let mut targets: HashMap<GitId, GitId> = HashMap::new();
-        let most = (self.memory_left / TARGET) as usize;
+        let most = (self.memory_left / TAG_TARGET_BYTES) as usize;
         for segment in self.segments() {
             for chunk in &segment.tags {
                 let group = self.group(segment, *chunk).await?;
@@ -210,9 +123,6 @@ impl Archive {
     }
 
     /// The commit that a tag resolves to.
-    ///
-    /// # Errors
-    /// As [`tags`](Self::tags).
     pub async fn tagged(&self, name: &[u8]) -> Result<Option<GitId>, RepoError> {
         let full = [b"refs/tags/", name].concat();
         if !self.refs().iter().any(|it| it.name == full) {
@@ -224,9 +134,6 @@ impl Archive {
     }
 
     /// Returns a commit; `None` if it is not in the archive.
-    ///
-    /// # Errors
-    /// As [`commits`](Self::commits).
     pub async fn commit(&self, id: &GitId) -> Result<Option<RawCommit>, RepoError> {
         let Some(&Indexed { chunk, at, .. }) = self.index().await?.find(id) else {
             return Ok(None);
@@ -234,6 +141,21 @@ impl Archive {
         let commits = self.commits_in(chunk as usize).await?;
         Ok(commits.into_iter().nth(at as usize))
     }
+}
+
+/// Decodes a chunk of commits with IDs of the same hash function as `sample`.
+pub(crate) async fn decode_commits_of(
+    hash: ChunkHash,
+    raw: Bytes,
+    sample: &GitId,
+) -> Result<Vec<RawCommit>, RepoError> {
+    let sample = sample.clone();
+    let decoded = offload(raw.len(), move || decode_commits(&raw, &sample)).await?;
+    decoded.map_err(|why| RepoError::Malformed {
+        what: "list of commits",
+        hash,
+        why,
+    })
 }
 
 /// The ID of a git object, with the hash function of `sample`.
@@ -245,10 +167,3 @@ fn hash(sample: &GitId, kind: gix::objs::Kind, raw: &[u8]) -> Option<GitId> {
     let id = gix::objs::compute_hash(hash, kind, raw).ok()?;
     Some(GitId(id.as_slice().to_vec()))
 }
-
-/// Bytes of memory per tag target.
-const TARGET: u64 = 256;
-/// Maximum length of a chain of tags.
-const MAX_CHAIN: usize = 16;
-/// Minimum length of an ID prefix.
-const MIN_PREFIX: usize = 7;

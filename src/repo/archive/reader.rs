@@ -6,27 +6,33 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::OnceCell;
 
-use super::commits::CommitIndex;
-use super::places::{Place, Places};
+use super::commit_index::CommitIndex;
+use super::segment_index::{ObjectLocation, SegmentIndex};
 use crate::cache::Cache;
 use crate::offload::offload;
-use crate::repo::kept::Kept;
-use crate::repo::{RepoError, Repository};
+use crate::repo::error::RepoError;
+use crate::repo::weighted_lru::WeightedLru;
 use walgit_format::MalformedNode;
-use walgit_format::archive::{ArchivedRef, CommitMark, ContentGroup, Group, Run, Segment};
-use walgit_format::archive::{Objects, decode_group};
-use walgit_format::archive::{StoredEntry, decode_tree};
-use walgit_format::chunk::budget;
-use walgit_format::chunk::{Budget, ChunkHash, ChunkRef};
-use walgit_format::head::{AttachmentKind, GitId};
+use walgit_format::archive::{
+    ArchivedRef, CommitMark, ContentGroup, Group, Objects, Run, Segment, StoredEntry, decode_group,
+    decode_tree,
+};
+use walgit_format::chunk::{Budget, ChunkHash, ChunkRef, budget};
+use walgit_format::head::{AttachmentKind, GitId, Head};
 use walrus_client::BlobStore;
 
 /// Stored bytes of neighbours to fetch together with a group: groups are read in
 /// sequence.
-const WINDOW: u64 = 1 << 20;
+const GROUP_WINDOW: u64 = 1 << 20;
+
+/// Stored bytes of neighbours to fetch together with a segment: all are read.
+const SEGMENT_WINDOW: u64 = 4 << 20;
 
 /// Most plain bytes of raw commits. A million commits have some 700 MB.
 const MAX_COMMIT_BYTES: u64 = 2 << 30;
+
+/// Bytes of groups to keep besides the most recently read one.
+const GROUP_CACHE_BYTES: u64 = 32 << 20;
 
 /// Location of a content.
 #[derive(Clone, Debug)]
@@ -73,11 +79,11 @@ pub struct Archive {
     store: Arc<dyn BlobStore>,
     segments: Vec<Arc<Segment>>,
     /// One per segment.
-    places: Vec<Places>,
+    places: Vec<SegmentIndex>,
     /// Root trees by ID prefix of the commit, sorted.
     roots: Vec<CommitMark>,
     /// Recently read groups.
-    groups: Kept<ChunkHash, Arc<Objects>>,
+    groups: WeightedLru<ChunkHash, Arc<Objects>>,
     /// Chunks of raw commits.
     pub(super) commits: Vec<ChunkRef>,
     /// The ID of any commit; determines the hash function.
@@ -88,24 +94,17 @@ pub struct Archive {
     pub(super) targets: OnceCell<HashMap<GitId, GitId>>,
 }
 
-/// Bytes of groups to keep besides the most recently read one.
-const GROUPS: u64 = 32 << 20;
-
 impl Archive {
-    /// Reads the segments of a repository's archive, but not the objects in them;
-    /// `None` if it has no archive.
-    ///
-    /// # Errors
-    /// [`RepoError::Malformed`], or a read error.
-    pub async fn open(repository: &Repository) -> Result<Option<Self>, RepoError> {
-        let chunks = |kind| {
-            let attached = repository.head().attachments.iter();
-            let attached = attached.filter(move |it| it.kind == kind);
-            attached.flat_map(|it| &it.chunks).cloned()
-        };
+    /// Reads the segments of the archive of a head, but not the objects in them; `None` if
+    /// it has no archive.
+    pub(crate) async fn load(
+        cache: &Arc<Cache>,
+        store: &Arc<dyn BlobStore>,
+        head: &Head,
+    ) -> Result<Option<Self>, RepoError> {
         let mut segments: Vec<Arc<Segment>> = Vec::new();
         let mut budget = Budget::fixed(budget::HISTORY);
-        let table: Vec<ChunkRef> = chunks(AttachmentKind::Archive).collect();
+        let table: Vec<ChunkRef> = head.attached(AttachmentKind::Archive).cloned().collect();
         let bytes: u64 = table.iter().map(|it| u64::from(it.raw_len)).sum();
         if bytes > budget::HISTORY {
             let most = budget::HISTORY >> 20;
@@ -114,7 +113,7 @@ impl Archive {
         }
         let mut before = 0u64;
         for (at, reference) in table.iter().enumerate() {
-            let raw = repository.chunk(&table, at).await?;
+            let raw = cache.get(store, &table, at, SEGMENT_WINDOW).await?;
             let (owned, left) = (reference.clone(), budget.left());
             let decode = move || Segment::decode_within(&raw, &owned, left);
             let decoded = offload(reference.raw_len as usize, decode).await?;
@@ -129,20 +128,21 @@ impl Archive {
             before = before.saturating_add(segment.count());
             segments.push(Arc::new(segment));
         }
-        let commits: Vec<ChunkRef> = chunks(AttachmentKind::GitCommits).collect();
+        let commits = head.attached(AttachmentKind::GitCommits);
+        let commits: Vec<ChunkRef> = commits.cloned().collect();
         check_commits(&commits)?;
         let marks = segments.iter().flat_map(|segment| &segment.commits);
         let mut roots: Vec<CommitMark> = marks.copied().collect();
         // For duplicate names the last mark applies; the sort is stable.
         roots.sort_by_key(|mark| mark.name);
-        let sample = repository.head().commits.first().map(|it| it.id.git());
+        let sample = head.commits.first().map(|it| it.id.git());
         Ok((!segments.is_empty()).then(|| Archive {
-            cache: repository.loader().cache().clone(),
-            store: repository.store().clone(),
-            places: segments.iter().map(|it| Places::of(it)).collect(),
+            cache: cache.clone(),
+            store: store.clone(),
+            places: segments.iter().map(|it| SegmentIndex::of(it)).collect(),
             segments,
             roots,
-            groups: Kept::new(GROUPS),
+            groups: WeightedLru::new(GROUP_CACHE_BYTES),
             commits,
             sample: sample.unwrap_or_default(),
             memory_left: budget.left(),
@@ -152,7 +152,7 @@ impl Archive {
     }
 
     /// Bytes of memory that it occupies now.
-    pub(in crate::repo) fn weight(&self) -> u64 {
+    pub(crate) fn weight(&self) -> u64 {
         let index = self.index.get().map_or(0, CommitIndex::weight);
         budget::HISTORY - self.memory_left + index + self.groups.weight(|group| group.weight())
     }
@@ -196,7 +196,7 @@ impl Archive {
         self.segments.iter().flat_map(|segment| &segment.commits)
     }
 
-    fn place(&self, number: u64) -> Option<(&Arc<Segment>, &Places, Place)> {
+    fn place(&self, number: u64) -> Option<(&Arc<Segment>, &SegmentIndex, ObjectLocation)> {
         let at = self.segments.partition_point(|it| it.before <= number);
         let at = at.checked_sub(1)?;
         let (segment, places) = (&self.segments[at], &self.places[at]);
@@ -205,19 +205,19 @@ impl Archive {
 
     /// Whether `number` is a tree.
     pub fn holds_tree(&self, number: u64) -> bool {
-        matches!(self.place(number), Some((_, _, Place::Tree(..))))
+        matches!(self.place(number), Some((_, _, ObjectLocation::Tree(..))))
     }
 
     /// Whether `number` is a content.
     pub fn holds_content(&self, number: u64) -> bool {
         let place = self.place(number);
-        matches!(place, Some((_, _, Place::Grouped(..) | Place::File(_))))
+        matches!(
+            place,
+            Some((_, _, ObjectLocation::Grouped(..) | ObjectLocation::File(_)))
+        )
     }
 
     /// The objects of a group of trees or tags.
-    ///
-    /// # Errors
-    /// [`RepoError::Malformed`], or a read error.
     pub async fn group(&self, segment: &Segment, chunk: usize) -> Result<Arc<Objects>, RepoError> {
         let hash = segment.chunks[chunk].hash;
         if let Some(group) = self.groups.get(&hash) {
@@ -232,11 +232,11 @@ impl Archive {
     }
 
     /// The plain bytes of chunk `table[index]`.
-    ///
-    /// # Errors
-    /// Fails if the chunk cannot be read.
     pub async fn chunk(&self, table: &[ChunkRef], index: usize) -> Result<Bytes, RepoError> {
-        Ok(self.cache.get(&self.store, table, index, WINDOW).await?)
+        Ok(self
+            .cache
+            .get(&self.store, table, index, GROUP_WINDOW)
+            .await?)
     }
 
     /// The tree with this number.
@@ -244,7 +244,7 @@ impl Archive {
     /// # Errors
     /// [`RepoError::Malformed`], also if there is no such tree; or a read error.
     pub async fn tree(&self, number: u64) -> Result<Vec<StoredEntry>, RepoError> {
-        let Some((segment, _, Place::Tree(group, at))) = self.place(number) else {
+        let Some((segment, _, ObjectLocation::Tree(group, at))) = self.place(number) else {
             return Err(self.missing(number));
         };
         let chunk = segment.trees[group].chunk;
@@ -260,7 +260,7 @@ impl Archive {
     /// [`RepoError::Malformed`] if there is no such content.
     pub fn content(&self, number: u64) -> Result<Content, RepoError> {
         let found = match self.place(number) {
-            Some((segment, _, Place::Grouped(group, at))) => {
+            Some((segment, _, ObjectLocation::Grouped(group, at))) => {
                 let group = &segment.contents[group];
                 group.part(at).map(|part| Content::Part {
                     segment: segment.clone(),
@@ -268,7 +268,7 @@ impl Archive {
                     part,
                 })
             }
-            Some((segment, places, Place::File(at))) => Some(Content::Chunks {
+            Some((segment, places, ObjectLocation::File(at))) => Some(Content::Chunks {
                 segment: segment.clone(),
                 run: segment.files[at],
                 len: places.bytes(segment.files[at]),
@@ -279,9 +279,6 @@ impl Archive {
     }
 
     /// The bytes of a content.
-    ///
-    /// # Errors
-    /// Fails if they cannot be read.
     pub async fn bytes(&self, content: &Content) -> Result<Bytes, RepoError> {
         match content {
             Content::Part {
@@ -331,11 +328,11 @@ fn weight(segment: &Segment) -> u64 {
         + segment.refs.len() * size_of::<ArchivedRef>()
         + names
         + ids * (size_of::<GitId>() + 48);
-    bytes as u64 + Places::weight(segment)
+    bytes as u64 + SegmentIndex::weight(segment)
 }
 
 /// Rejects histories with too many bytes of raw commits, or with duplicate chunks.
-pub(in crate::repo) fn check_commits(chunks: &[ChunkRef]) -> Result<(), RepoError> {
+pub(crate) fn check_commits(chunks: &[ChunkRef]) -> Result<(), RepoError> {
     let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.raw_len)).sum();
     if bytes > MAX_COMMIT_BYTES {
         let most = MAX_COMMIT_BYTES >> 30;

@@ -287,7 +287,7 @@ async fn list(snapshot: &Snapshot) -> Result<(), RepoError> {
                     .read(&node, ByteRange::new(0, 1 << 17), 1 << 17)
                     .await;
                 let _ = snapshot.file_chunks(&node).await;
-                let _ = snapshot.held(&node).await;
+                let _ = snapshot.cached_share(&node).await;
             }
             Kind::Symlink => _ = snapshot.target(&node),
             Kind::Submodule => {}

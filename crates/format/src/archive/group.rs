@@ -68,9 +68,6 @@ impl Objects {
 }
 
 /// Decodes a group; its objects are slices of `raw`.
-///
-/// # Errors
-/// When the bytes are not a group.
 pub fn decode_group(raw: &Bytes) -> Result<Objects, MalformedNode> {
     let mut reader = Reader::new(raw);
     reader.header(MAGIC, VERSION, "group of git objects")?;

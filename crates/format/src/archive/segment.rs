@@ -218,9 +218,6 @@ impl PlannedSegment {
 
 impl Segment {
     /// Decodes the segment at `reference`.
-    ///
-    /// # Errors
-    /// When the bytes are not a valid segment.
     pub fn decode(raw: &Bytes, reference: &ChunkRef) -> Result<Self, MalformedNode> {
         Self::decode_within(raw, reference, budget::NODE)
     }

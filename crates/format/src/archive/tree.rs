@@ -82,9 +82,6 @@ pub fn encode_tree(entries: &[StoredEntry]) -> Result<Vec<u8>, EncodeError> {
 }
 
 /// Decodes a tree; its names are slices of `raw`.
-///
-/// # Errors
-/// When the bytes are not a tree.
 pub fn decode_tree(raw: &Bytes) -> Result<Vec<StoredEntry>, MalformedNode> {
     let mut reader = Reader::new(raw);
     let mut entries = Vec::new();

@@ -6,19 +6,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::objects::id_in;
-use super::{ChainError, ObjectId};
-
-/// An object on the chain.
-#[derive(Clone, Debug)]
-pub struct MoveObject {
-    /// Its ID.
-    pub id: ObjectId,
-    /// Type, as `0xPACKAGE::module::Name`.
-    pub kind: String,
-    /// Fields of the object.
-    pub fields: Value,
-}
+use super::error::ChainError;
+use super::move_object::{MoveObject, id_in};
+use crate::id::ObjectId;
 
 #[derive(Deserialize)]
 struct Answer {

@@ -1,6 +1,6 @@
 //! Errors of reading objects on the chain.
 
-use super::ObjectId;
+use crate::id::ObjectId;
 
 /// An error of reading objects on the chain.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -2,8 +2,10 @@
 
 pub mod answer;
 mod error;
+mod move_object;
 pub mod objects;
 
 pub use crate::id::ObjectId;
-pub use answer::MoveObject;
+
 pub use error::ChainError;
+pub use move_object::MoveObject;

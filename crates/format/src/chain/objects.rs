@@ -9,8 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{ChainError, MoveObject, ObjectId};
-use crate::chunk::BlobId;
+use super::error::ChainError;
+use super::move_object::{MoveObject, id_in};
+use crate::id::{BlobId, ObjectId};
 
 /// A repository object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,17 +85,6 @@ pub enum BlobContent {
     Walrus(BlobId),
 }
 
-/// Parses an ID in any representation that nodes use.
-pub(super) fn id_in(value: &Value) -> Option<ObjectId> {
-    match value {
-        Value::String(text) => text.parse().ok(),
-        Value::Object(fields) => ["id", "bytes"]
-            .iter()
-            .find_map(|name| id_in(fields.get(*name)?)),
-        _ => None,
-    }
-}
-
 /// Returns the value of an `Option`: null, the value itself, or a vector of at most one.
 fn some(value: &Value) -> Option<&Value> {
     match value {
@@ -135,9 +125,6 @@ impl MoveObject {
     }
 
     /// Decodes a repository.
-    ///
-    /// # Errors
-    /// [`ChainError::NotThat`].
     pub fn repository(&self) -> Result<RepositoryObject, ChainError> {
         let fields = (self.fields.as_object())
             .ok_or_else(|| self.not("a WalGit repository", "it has no fields"))?;
@@ -172,17 +159,15 @@ impl MoveObject {
     }
 
     /// Decodes a commit.
-    ///
-    /// # Errors
-    /// [`ChainError::NotThat`].
     pub fn commit(&self) -> Result<CommitObject, ChainError> {
         let bad = |why: &str| self.not("a WalGit commit", why);
         let tree = self.id_of("tree_id").ok_or_else(|| bad("it has no tree"))?;
         let time = number(&self.fields["timestamp"]).unwrap_or(0);
         // The chain's clock counts milliseconds; as seconds, this would be year 5138.
-        let seconds = match time > 100_000_000_000 {
-            true => time / 1000,
-            false => time,
+        let seconds = if time > 100_000_000_000 {
+            time / 1000
+        } else {
+            time
         };
         Ok(CommitObject {
             tree,
@@ -205,13 +190,9 @@ impl MoveObject {
                 name.map(str::to_owned).zip(id_in(&entry["object_id"]))
             });
             let entries: Option<Vec<_>> = entries.collect();
-            let bad = || {
-                self.not(
-                    "a WalGit tree",
-                    "an entry has no name or leads to no object",
-                )
-            };
-            return Ok(EntryObject::Tree(entries.ok_or_else(bad)?));
+            let why = "an entry has no name or leads to no object";
+            let entries = entries.ok_or_else(|| self.not("a WalGit tree", why))?;
+            return Ok(EntryObject::Tree(entries));
         }
         let bad = |why: &str| self.not("a WalGit file", why);
         let size = number(&self.fields["size"]).ok_or_else(|| bad("it has no size"))?;

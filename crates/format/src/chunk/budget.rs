@@ -114,9 +114,6 @@ impl Budget {
     }
 
     /// Charges `count` elements of type `T`.
-    ///
-    /// # Errors
-    /// As [`charge`](Self::charge).
     pub fn charge_elements<T>(&mut self, count: usize) -> Result<(), Refused> {
         self.charge((count as u64).saturating_mul(size_of::<T>() as u64))
     }

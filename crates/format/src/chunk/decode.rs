@@ -49,9 +49,10 @@ pub(super) fn decode(
         (Codec::Patch, bases, _) => apply(&bases.concat(), &stored, len),
     };
     let raw = raw.map_err(|error| wrong(error.to_string()))?;
-    match raw.len() == len {
-        true => Ok(Bytes::from(raw)),
-        false => Err(wrong(format!("it gives {}", raw.len()))),
+    if raw.len() == len {
+        Ok(Bytes::from(raw))
+    } else {
+        Err(wrong(format!("it gives {}", raw.len())))
     }
 }
 

@@ -100,15 +100,19 @@ impl WholeBlob {
         match &self.proof {
             Proof::Sha256(expected) => {
                 let found = digest::digest(&digest::SHA256, content);
-                match found.as_ref() == expected {
-                    true => Ok(()),
-                    false => Err(NotProven::Sha256),
+                if found.as_ref() == expected {
+                    Ok(())
+                } else {
+                    Err(NotProven::Sha256)
                 }
             }
-            Proof::BlobId { git_sha1 } => match blob_id(content) == Some(self.blob) {
-                true => (git_sha1.as_ref()).map_or(Ok(()), |hash| check_git(content, hash)),
-                false => Err(NotProven::BlobId),
-            },
+            Proof::BlobId { git_sha1 } => {
+                if blob_id(content) == Some(self.blob) {
+                    (git_sha1.as_ref()).map_or(Ok(()), |hash| check_git(content, hash))
+                } else {
+                    Err(NotProven::BlobId)
+                }
+            }
         }
     }
 
@@ -160,9 +164,10 @@ pub fn check_git(content: &[u8], sha1: &[u8; 20]) -> Result<(), NotProven> {
     let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     context.update(format!("blob {}\0", content.len()).as_bytes());
     context.update(content);
-    match context.finish().as_ref() == sha1 {
-        true => Ok(()),
-        false => Err(NotProven::Git),
+    if context.finish().as_ref() == sha1 {
+        Ok(())
+    } else {
+        Err(NotProven::Git)
     }
 }
 

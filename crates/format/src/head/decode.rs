@@ -20,9 +20,6 @@ const MIN_COMMIT: usize = 12;
 
 impl Head {
     /// Decodes the head at `reference`.
-    ///
-    /// # Errors
-    /// When the bytes are not a valid head.
     pub fn decode(raw: &Bytes, reference: &ChunkRef) -> Result<Self, MalformedNode> {
         let mut reader = Reader::within(raw, budget::HEAD);
         reader.header(MAGIC, VERSION, "repository head")?;

@@ -6,17 +6,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Keeps the most recently used value, regardless of its weight, and others up to a
 /// limit.
 #[derive(Debug)]
-pub(crate) struct Kept<K, V> {
+pub(crate) struct WeightedLru<K, V> {
     capacity: u64,
     most: usize,
     /// Most recently used first.
     things: Mutex<VecDeque<(K, V)>>,
 }
 
-impl<K: Eq, V: Clone> Kept<K, V> {
+impl<K: Eq, V: Clone> WeightedLru<K, V> {
     /// Creates a cache for `capacity` bytes besides the most recently used value.
     pub(crate) fn new(capacity: u64) -> Self {
-        Kept {
+        WeightedLru {
             capacity,
             most: usize::MAX,
             things: Mutex::default(),
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_last_one_stays_and_others_while_there_is_room() {
-        let kept = Kept::new(10);
+        let kept = WeightedLru::new(10);
         for (key, weight) in [(1, 4), (2, 4), (3, 100), (4, 4)] {
             kept.keep(key, weight, |weight| *weight);
             assert_eq!(kept.get(&key), Some(weight));

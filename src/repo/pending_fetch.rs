@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::content::Cover;
-use super::{Node, RepoError, Snapshot};
+use super::content::FileExtent;
+use super::error::RepoError;
+use super::snapshot::{Node, Snapshot};
 use crate::cache::{self, PrefetchGoal, PrefetchHandle};
 use walgit_format::chunk::{ByteRange, ChunkHash, ChunkRef, WholeBlob};
 
@@ -13,22 +14,19 @@ use walgit_format::chunk::{ByteRange, ChunkHash, ChunkRef, WholeBlob};
 /// for the same content.
 #[derive(Debug)]
 #[must_use = "a prefetch without a handle is cancelled"]
-pub enum Coming {
+pub enum PendingFetch {
     /// Some chunks.
     Chunks(PrefetchHandle<Bytes>),
     /// A file stored as one blob.
     Whole(PrefetchHandle<Arc<[ChunkRef]>>),
 }
 
-impl Coming {
+impl PendingFetch {
     /// Waits until the content can be read.
-    ///
-    /// # Errors
-    /// Fails if it cannot be fetched.
     pub async fn completed(&self) -> Result<(), RepoError> {
         match self {
-            Coming::Chunks(chunks) => chunks.completed().await?,
-            Coming::Whole(whole) => whole.completed().await?,
+            PendingFetch::Chunks(chunks) => chunks.completed().await?,
+            PendingFetch::Whole(whole) => whole.completed().await?,
         }
         Ok(())
     }
@@ -36,19 +34,16 @@ impl Coming {
     /// The chunks that it fetches, if known.
     pub fn chunks(&self) -> &[ChunkHash] {
         match self {
-            Coming::Chunks(chunks) => chunks.chunks(),
-            Coming::Whole(_) => &[],
+            PendingFetch::Chunks(chunks) => chunks.chunks(),
+            PendingFetch::Whole(_) => &[],
         }
     }
 
     /// Waits until the content is on disk.
-    ///
-    /// # Errors
-    /// Fails if it cannot be fetched or written.
     pub async fn persisted(&self) -> Result<(), RepoError> {
         match self {
-            Coming::Chunks(chunks) => chunks.persisted().await?,
-            Coming::Whole(whole) => whole.persisted().await?,
+            PendingFetch::Chunks(chunks) => chunks.persisted().await?,
+            PendingFetch::Whole(whole) => whole.persisted().await?,
         }
         Ok(())
     }
@@ -58,25 +53,22 @@ impl Snapshot {
     /// Starts to prefetch `range` of a file, in requests of up to `window` stored
     /// bytes. Waits only for the chunk list. For a file stored as one blob see
     /// [`Snapshot::begin_whole`].
-    ///
-    /// # Errors
-    /// Fails if the chunk list cannot be read.
     pub async fn begin(
         &self,
         node: &Node,
         range: ByteRange,
         window: u64,
-    ) -> Result<Vec<Coming>, RepoError> {
+    ) -> Result<Vec<PendingFetch>, RepoError> {
         let range = range.intersect(ByteRange::new(0, node.size));
-        let Cover::Chunks(located) = self.locate(node, range).await? else {
+        let FileExtent::Chunks(located) = self.locate(node, range).await? else {
             return Ok(Vec::new());
         };
-        let store = self.store_of_content(node)?;
+        let store = self.content_store(node)?;
         let cache = self.repository.loader().cache();
         let begun = located.iter().filter_map(|part| {
             let (table, goal) = (part.table.chunks(), PrefetchGoal::Read);
             let begun = cache.prefetch(store, table, part.index, window, goal);
-            begun.map(Coming::Chunks)
+            begun.map(PendingFetch::Chunks)
         });
         Ok(begun.collect())
     }
@@ -90,27 +82,34 @@ impl Snapshot {
         index: usize,
         window: u64,
         goal: PrefetchGoal,
-    ) -> Option<Coming> {
+    ) -> Option<PendingFetch> {
         let cache = self.repository.loader().cache();
         let begun = cache.prefetch(self.repository.store(), table, index, window, goal);
-        begun.map(Coming::Chunks)
+        begun.map(PendingFetch::Chunks)
     }
 
     /// Starts to prefetch a file stored as one blob; `None` if it is known or its key
     /// is missing. Must be called within a runtime.
-    pub fn begin_whole(&self, whole: &WholeBlob) -> Option<Coming> {
+    pub fn begin_whole(&self, whole: &WholeBlob) -> Option<PendingFetch> {
         let store = self.repository.store_of(whole).ok()?;
         let cache = self.repository.loader().cache();
-        cache.prefetch_raw_file(store, whole).map(Coming::Whole)
+        cache
+            .prefetch_raw_file(store, whole)
+            .map(PendingFetch::Whole)
     }
 
     /// Starts to refetch a piece of a file stored as one blob; `None` if it is on
     /// disk. Must be called within a runtime.
-    pub fn begin_piece(&self, whole: &WholeBlob, pieces: &[ChunkRef], at: usize) -> Option<Coming> {
+    pub fn begin_piece(
+        &self,
+        whole: &WholeBlob,
+        pieces: &[ChunkRef],
+        at: usize,
+    ) -> Option<PendingFetch> {
         let store = self.repository.store_of(whole).ok()?;
         let cache = self.repository.loader().cache();
         let begun = cache.prefetch(store, pieces, at, 0, PrefetchGoal::Persist);
-        begun.map(Coming::Chunks)
+        begun.map(PendingFetch::Chunks)
     }
 
     /// Most plain bytes to preload per reader.

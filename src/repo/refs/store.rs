@@ -1,18 +1,13 @@
-//! Repository names in the local store: one small file per name, replaced atomically,
-//! and a history of earlier values per name.
-//!
-//! The history only lists earlier heads: it does not protect them from garbage
-//! collection.
+//! The directory of names.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde::{Deserialize, Serialize};
 
+use super::value::{Expected, Generation, ListedRef, NamedRef, PastRef, RefStoreError};
 use walgit_durable::{AppendLog, FileLock, open_regular, read_regular};
 use walgit_format::Address;
 use walgit_format::names::RefName;
@@ -21,7 +16,7 @@ use walrus_client::clock::unix_seconds;
 /// Characters that file names are not percent-encoded for.
 const FILE_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 /// Minimum number of earlier values to keep per name.
-const REMEMBERED: usize = 100;
+const MIN_HISTORY: usize = 100;
 /// Directory of the histories; not a valid repository name.
 const HISTORY: &str = ".history";
 /// Lock file held while a name is set or removed; not a valid repository name.
@@ -31,121 +26,10 @@ const LOCK: &str = ".lock";
 /// Maximum size of the file of a name, in bytes.
 const MAX_FILE: u64 = 64 << 10;
 
-/// The value of a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NamedRef {
-    /// The address of the newest head, as text.
-    pub address: String,
-    /// Time of the update, in seconds since 1970.
-    pub updated: u64,
-    /// Name of the encryption key among the user's keys; `None` for a public
-    /// repository.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// The plain folder that it was published from, if any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-}
-
-impl NamedRef {
-    /// Creates a value for this address, with the current time.
-    pub fn now(address: &Address) -> Self {
-        NamedRef {
-            address: address.to_string(),
-            updated: unix_seconds(),
-            key: None,
-            source: None,
-        }
-    }
-}
-
-/// An entry in the history of a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PastRef {
-    /// The value from then on; `None` if the name was removed.
-    pub named: Option<NamedRef>,
-    /// Time of the change, in seconds since 1970.
-    pub at: u64,
-    /// The command that made the change; empty if unknown.
-    pub by: String,
-}
-
-/// A name with its value, or with the reason why its file is invalid.
-pub type ListedRef = (String, Result<NamedRef, RefStoreError>);
-
-/// Version of the list of names; differs after each change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Generation {
-    /// Number of changes under the lock.
-    set: u64,
-    /// Modification time of the directory: earlier versions of this program do not
-    /// count changes.
-    changed: Option<SystemTime>,
-}
-
 /// The names of one network, in a directory.
 #[derive(Clone, Debug)]
 pub struct RefStore {
     dir: PathBuf,
-}
-
-/// Why a name cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum RefStoreError {
-    /// No such name.
-    #[error("no repository is called `{name}`; {known}")]
-    Unknown {
-        /// The requested name.
-        name: RefName,
-        /// Description of the known names.
-        known: String,
-    },
-    /// Another command changed the name.
-    #[error(
-        "another command changed `{name}` meanwhile (it stands for {now} now); it stays as it is, \
-         run the command again to replace that"
-    )]
-    Moved {
-        /// The name.
-        name: RefName,
-        /// Its current value.
-        now: String,
-    },
-    /// The file is not valid.
-    #[error(
-        "{} is damaged ({why}); walgit-fs refs --restore brings an earlier head back, publish \
-         --force replaces it", path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Why it is invalid.
-        why: String,
-    },
-    /// A disk error.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// The system error.
-        source: std::io::Error,
-    },
-}
-
-impl RefStoreError {
-    fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_owned();
-        |source| RefStoreError::Io { path, source }
-    }
-}
-
-/// The value that a name must have for a change to succeed.
-#[derive(Clone, Copy, Debug)]
-pub enum Expected<'a> {
-    /// Any value.
-    Any,
-    /// This address, or no value.
-    Address(Option<&'a str>),
 }
 
 impl RefStore {
@@ -166,22 +50,18 @@ impl RefStore {
     /// Returns the value of `name`, if any.
     pub fn get(&self, name: &RefName) -> Result<Option<NamedRef>, RefStoreError> {
         let path = self.file(name);
-        match read_regular(&path, MAX_FILE) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes)
-                    .map(Some)
-                    .map_err(|error| RefStoreError::Damaged {
-                        path,
-                        why: error.to_string(),
-                    })
+        let why = match read_regular(&path, MAX_FILE) {
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(named) => return Ok(Some(named)),
+                Err(error) => error.to_string(),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => {
+                return Ok(None);
             }
-            Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => Ok(None),
-            Err(error) if is_of_this_file(&error, &path) => Err(RefStoreError::Damaged {
-                path,
-                why: error.to_string(),
-            }),
-            Err(source) => Err(RefStoreError::Io { path, source }),
-        }
+            Err(error) if is_of_this_file(&error, &path) => error.to_string(),
+            Err(source) => return Err(RefStoreError::Io { path, source }),
+        };
+        Err(RefStoreError::Damaged { path, why })
     }
 
     /// Resolves `name` to its address.
@@ -191,22 +71,18 @@ impl RefStore {
     pub fn resolve(&self, name: &RefName) -> Result<Address, RefStoreError> {
         let Some(named) = self.get(name)? else {
             let names: Vec<_> = self.list()?.iter().map(|(n, _)| n.to_string()).collect();
-            let known = match names.is_empty() {
-                true => "nothing is published here yet (walgit-fs publish PATH --name NAME)".into(),
-                false => format!("there are: {}", names.join(", ")),
+            let known = if names.is_empty() {
+                "nothing is published here yet (walgit-fs publish PATH --name NAME)".into()
+            } else {
+                format!("there are: {}", names.join(", "))
             };
-            return Err(RefStoreError::Unknown {
-                name: name.clone(),
-                known,
-            });
+            let name = name.clone();
+            return Err(RefStoreError::Unknown { name, known });
         };
-        named
-            .address
-            .parse()
-            .map_err(|error| RefStoreError::Damaged {
-                path: self.file(name),
-                why: format!("{error}"),
-            })
+        (named.address.parse()).map_err(|why| RefStoreError::Damaged {
+            path: self.file(name),
+            why: format!("{why}"),
+        })
     }
 
     /// Sets `name` to `to` if its current value is `expected`. The old value stays
@@ -224,10 +100,8 @@ impl RefStore {
         let _lock = self.lock()?;
         let before = self.expect(name, expected)?;
         let path = self.file(name);
-        let bytes = serde_json::to_vec_pretty(&to).map_err(|error| RefStoreError::Io {
-            path: path.clone(),
-            source: error.into(),
-        })?;
+        let bytes = serde_json::to_vec_pretty(&to)
+            .map_err(|error| RefStoreError::io(&path)(error.into()))?;
         // A failure between the two writes leaves a history entry that never was the
         // value.
         self.remember(name, before, Some(to), by)?;
@@ -252,20 +126,12 @@ impl RefStore {
         };
         self.remember(name, before.clone(), None, by)?;
         let removed = walgit_durable::remove_file(&path).map_err(RefStoreError::io(&path))?;
-        let unreadable = || NamedRef {
-            address: String::new(),
-            updated: 0,
-            key: None,
-            source: None,
-        };
-        Ok(removed.then(|| before.unwrap_or_else(unreadable)))
+        // An unreadable value is empty.
+        Ok(removed.then(|| before.unwrap_or_default()))
     }
 
     /// The history of `name`, newest first. The first entry is the current value, if
     /// the name has one.
-    ///
-    /// # Errors
-    /// Fails if the history cannot be read.
     pub fn history(&self, name: &RefName) -> Result<Vec<PastRef>, RefStoreError> {
         let log = self.log(name);
         let read = log
@@ -297,7 +163,7 @@ impl RefStore {
             return Ok(());
         }
         let log = self.log(name);
-        let write = || -> std::io::Result<()> {
+        let write = || -> io::Result<()> {
             let mut log = log.lock()?;
             let mut past = log.read::<PastRef>()?.records;
             let mut new: Vec<PastRef> = Vec::new();
@@ -307,11 +173,11 @@ impl RefStore {
                 at: unix_seconds(),
                 by: by.into(),
             });
-            if past.len() < 2 * REMEMBERED {
+            if past.len() < 2 * MIN_HISTORY {
                 return log.append_all(&new);
             }
             past.extend(new);
-            log.replace(past.split_off(past.len() - REMEMBERED))
+            log.replace(past.split_off(past.len() - MIN_HISTORY))
         };
         write().map_err(RefStoreError::io(log.path()))
     }
@@ -339,72 +205,46 @@ impl RefStore {
     /// Locks out other writers until dropped.
     fn lock(&self) -> Result<FileLock, RefStoreError> {
         let path = self.dir.join(LOCK);
-        let lock = || -> std::io::Result<FileLock> {
+        let lock = || -> io::Result<FileLock> {
             walgit_durable::create_private_dir(&self.dir)?;
             let lock = FileLock::exclusive(&path)?;
             let set = times_set(lock.as_file())?.wrapping_add(1);
             lock.as_file().write_all_at(&set.to_le_bytes(), 0)?;
             Ok(lock)
         };
-        lock().map_err(|source| RefStoreError::Io {
-            path: path.clone(),
-            source,
-        })
+        lock().map_err(RefStoreError::io(&path))
     }
 
     /// The generation, and the result of [`RefStore::list_all`] for it.
-    ///
-    /// # Errors
-    /// Fails if the directory cannot be read.
     pub fn list_generation(&self) -> Result<(Generation, Vec<ListedRef>), RefStoreError> {
         let path = self.dir.join(LOCK);
         // Prevents a change between the increment of the counter and the write.
-        let _lock = match FileLock::shared(&path) {
-            // No name was ever set.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            lock => Some(lock.map_err(|source| RefStoreError::Io { path, source })?),
-        };
+        // Without a lock file, no name was ever set.
+        let _lock = if_exists(FileLock::shared(&path)).map_err(RefStoreError::io(&path))?;
         Ok((self.generation()?, self.list_all()?))
     }
 
     /// The current generation.
-    ///
-    /// # Errors
-    /// Fails if it cannot be read.
     pub fn generation(&self) -> Result<Generation, RefStoreError> {
         let path = self.dir.join(LOCK);
         let read = || {
-            let set = match open_regular(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-                file => times_set(&file?)?,
-            };
-            let changed = match std::fs::metadata(&self.dir) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-                found => Some(found?.modified()?),
-            };
-            Ok(Generation { set, changed })
+            let lock = if_exists(open_regular(&path))?;
+            let dir = if_exists(std::fs::metadata(&self.dir))?;
+            Ok(Generation {
+                set: lock.map_or(Ok(0), |lock| times_set(&lock))?,
+                changed: dir.map(|dir| dir.modified()).transpose()?,
+            })
         };
-        read().map_err(|source| RefStoreError::Io {
-            path: path.clone(),
-            source,
-        })
+        read().map_err(RefStoreError::io(&path))
     }
 
     /// All names with their values, sorted; damaged ones with their error, for
     /// callers that must not skip any. The result survives a power loss, because
     /// callers delete blobs that no listed name references.
-    ///
-    /// # Errors
-    /// Fails if the directory cannot be read.
     pub fn list_all(&self) -> Result<Vec<ListedRef>, RefStoreError> {
-        let failed = |source| RefStoreError::Io {
-            path: self.dir.clone(),
-            source,
-        };
-        let entries = match std::fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(failed(source)),
+        let failed = |source| RefStoreError::io(&self.dir)(source);
+        let Some(entries) = if_exists(std::fs::read_dir(&self.dir)).map_err(failed)? else {
+            return Ok(Vec::new());
         };
         let mut names = Vec::new();
         for entry in entries {
@@ -443,7 +283,7 @@ impl RefStore {
 }
 
 /// Whether the error concerns the file itself, so that replacing the file helps.
-fn is_of_this_file(error: &std::io::Error, path: &Path) -> bool {
+fn is_of_this_file(error: &io::Error, path: &Path) -> bool {
     let kinds = [
         ErrorKind::NotFound,
         ErrorKind::PermissionDenied,
@@ -452,6 +292,14 @@ fn is_of_this_file(error: &std::io::Error, path: &Path) -> bool {
         ErrorKind::FileTooLarge,
     ];
     kinds.contains(&error.kind()) && path.symlink_metadata().is_ok()
+}
+
+/// Returns the value, or `None` for a file that does not exist.
+fn if_exists<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
+    match opened {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 fn file_name(name: &RefName) -> String {
@@ -469,10 +317,10 @@ fn missing(past: &[PastRef], now: NamedRef) -> Option<PastRef> {
     })
 }
 
-fn times_set(lock: &File) -> std::io::Result<u64> {
+fn times_set(lock: &File) -> io::Result<u64> {
     let mut times = [0; 8];
     match lock.read_exact_at(&mut times, 0) {
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(0),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
         done => done.map(|()| u64::from_le_bytes(times)),
     }
 }
@@ -547,18 +395,18 @@ mod tests {
         store.update(&name, Expected::Any, to(1), "test").unwrap();
         let past = store.history(&name).unwrap();
         assert_eq!(past[1].named.as_ref(), Some(&to(0)));
-        for number in 2..3 * REMEMBERED as u32 {
+        for number in 2..3 * MIN_HISTORY as u32 {
             store
                 .update(&name, Expected::Any, to(number), "test")
                 .unwrap();
         }
         let past = store.history(&name).unwrap();
         assert!(
-            (REMEMBERED..=2 * REMEMBERED + 1).contains(&past.len()),
+            (MIN_HISTORY..=2 * MIN_HISTORY + 1).contains(&past.len()),
             "{}",
             past.len()
         );
-        let numbers = (0..3 * REMEMBERED as u32).rev();
+        let numbers = (0..3 * MIN_HISTORY as u32).rev();
         assert!(
             past.iter()
                 .map(|it| it.named.clone().unwrap())

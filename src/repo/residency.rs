@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::snapshot::Found;
-use super::{Node, RepoError, Snapshot};
+use super::error::RepoError;
+use super::snapshot::{Node, Snapshot};
 use crate::cache::{CacheView, Residency};
 use walgit_format::chunk::{ChunkHash, ChunkRef, Codec, WholeBlob};
 use walgit_format::{ChunkList, Content, Kind, MalformedNode};
@@ -43,62 +43,31 @@ pub struct FileParts {
 
 /// How much of a node's content is in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum CachedShare {
     /// All of it.
     All,
     /// Part of it.
     Part,
     /// None of it.
-    Nothing,
+    None,
 }
 
-impl Held {
+impl CachedShare {
     fn of(chunks: &[ChunkRef], holds: impl Fn(&ChunkHash) -> bool) -> Self {
         match chunks.iter().filter(|chunk| holds(&chunk.hash)).count() {
-            held if held == chunks.len() => Held::All,
-            0 => Held::Nothing,
-            _ => Held::Part,
+            held if held == chunks.len() => CachedShare::All,
+            0 => CachedShare::None,
+            _ => CachedShare::Part,
         }
     }
 }
 
 impl Snapshot {
-    /// The first chunks of a node, for display: all content chunks of a small file,
-    /// the list of a large file, or the node of a directory.
-    pub fn chunks_of<'a>(&'a self, node: &'a Node) -> &'a [ChunkRef] {
-        match &node.place {
-            Found::Root(root) => std::slice::from_ref(root),
-            Found::In(parent, entry) => match parent.entries()[*entry].content {
-                Content::Inline(_) => &[],
-                Content::Chunks { first, count } => {
-                    &parent.chunks()[first as usize..(first + count) as usize]
-                }
-                Content::List { index }
-                | Content::Part { index, .. }
-                | Content::Directory { index, .. } => {
-                    std::slice::from_ref(&parent.chunks()[index as usize])
-                }
-                Content::Whole { .. } => &[],
-            },
-        }
-    }
-
     /// The chunk of a directory's node, if it is stored as a chunk.
     pub fn node_of(&self, node: &Node) -> Option<ChunkRef> {
-        let chunk = self.chunks_of(node).first()?.clone();
-        let implied = self.repository.implied(&chunk.hash).is_some();
-        (node.kind == Kind::Directory && !implied).then_some(chunk)
-    }
-
-    /// The blob of a file, if the file is stored as one blob.
-    pub fn whole_of<'a>(&self, node: &'a Node) -> Option<&'a WholeBlob> {
-        match &node.place {
-            Found::In(parent, entry) => match parent.entries()[*entry].content {
-                Content::Whole { index } => Some(&parent.wholes()[index as usize]),
-                _ => None,
-            },
-            Found::Root(_) => None,
-        }
+        let chunk = node.chunks().first()?.clone();
+        let derived = self.repository.derived(&chunk.hash).is_some();
+        (node.kind == Kind::Directory && !derived).then_some(chunk)
     }
 
     /// The pieces of a file stored as one blob, if known.
@@ -119,29 +88,19 @@ impl Snapshot {
     }
 
     /// Every content chunk of a file, in order; empty for an inline file.
-    ///
-    /// # Errors
-    /// Fails if a chunk list cannot be read.
     pub async fn file_chunks(&self, node: &Node) -> Result<Vec<ChunkRef>, RepoError> {
         Ok(self.file_parts(node).await?.content)
     }
 
     /// All chunks of a file, except for the node of its directory.
-    ///
-    /// # Errors
-    /// Fails if a chunk list cannot be read.
     pub async fn file_parts(&self, node: &Node) -> Result<FileParts, RepoError> {
         let mut parts = FileParts::default();
-        let (parent, index) = match &node.place {
-            Found::In(parent, entry) => match parent.entries()[*entry].content {
-                Content::List { index } => (parent, index as usize),
-                _ => {
-                    parts.content = self.chunks_of(node).to_vec();
-                    return Ok(parts);
-                }
-            },
-            Found::Root(_) => return Err(RepoError::IsADirectory),
+        let (parent, entry) = node.entry().ok_or(RepoError::IsADirectory)?;
+        let Content::List { index } = entry.content else {
+            parts.content = node.chunks().to_vec();
+            return Ok(parts);
         };
+        let index = index as usize;
         parts.lists.push(parent.chunks()[index].clone());
         let mut pending = vec![self.list(parent.chunks(), index, node.size).await?];
         while let Some(list) = pending.pop() {
@@ -183,27 +142,24 @@ impl Snapshot {
 
     /// How much of a node's content is in the cache. Does not fetch content, but may
     /// fetch the chunk list of a large file.
-    ///
-    /// # Errors
-    /// Fails if the list cannot be read.
-    pub async fn held(&self, node: &Node) -> Result<Held, RepoError> {
-        let first = self.chunks_of(node);
-        if let Some(whole) = self.whole_of(node) {
+    pub async fn cached_share(&self, node: &Node) -> Result<CachedShare, RepoError> {
+        let first = node.chunks();
+        if let Some(whole) = node.whole() {
             let cached = self.cache_of(whole);
             let cached = cached.and_then(|cache| Some((cache, cache.raw_file(whole)?)));
             return Ok(match cached {
-                Some((cache, pieces)) => Held::of(&pieces, |hash| cache.contains(hash)),
-                None => Held::Nothing,
+                Some((cache, pieces)) => CachedShare::of(&pieces, |hash| cache.contains(hash)),
+                None => CachedShare::None,
             });
         }
         // If the list is not cached, neither is the content that it references.
         let holds = |hash: &ChunkHash| self.cache().contains(hash);
         if !first.is_empty() && !first.iter().any(|chunk| holds(&chunk.hash)) {
-            return Ok(Held::Nothing);
+            return Ok(CachedShare::None);
         }
         Ok(match node.kind {
-            Kind::File { .. } => Held::of(&self.file_chunks(node).await?, holds),
-            _ => Held::of(first, holds),
+            Kind::File { .. } => CachedShare::of(&self.file_chunks(node).await?, holds),
+            _ => CachedShare::of(first, holds),
         })
     }
 
@@ -213,8 +169,8 @@ impl Snapshot {
             let first = chunks.first();
             first.map_or(Residency::Memory, |first| cache.residency(&first.hash))
         };
-        let Some(whole) = self.whole_of(node) else {
-            return residency(self.cache(), self.chunks_of(node));
+        let Some(whole) = node.whole() else {
+            return residency(self.cache(), node.chunks());
         };
         let cached = self.cache_of(whole);
         let cached = cached.and_then(|cache| Some((cache, cache.raw_file(whole)?)));
@@ -225,9 +181,9 @@ impl Snapshot {
 
     /// Storage layout of a node's content.
     pub fn tier(&self, node: &Node) -> Tier {
-        match self.whole_of(node) {
+        match node.whole() {
             Some(_) => Tier::Walrus,
-            None => Tier::of(self.chunks_of(node)),
+            None => Tier::of(node.chunks()),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Coming, Node, RepoError, Snapshot};
+use super::error::RepoError;
+use super::pending_fetch::PendingFetch;
+use super::snapshot::{Node, Snapshot};
 use crate::cache::PrefetchGoal;
 use crate::offload::Pace;
 use walgit_format::Content;
@@ -10,7 +12,7 @@ use walgit_format::chunk::{ChunkRef, WholeBlob};
 
 /// Content of consecutive files.
 #[derive(Clone, Debug, Default)]
-pub struct Stretch {
+pub struct ScanRange {
     /// Chunks sorted by blob and offset, without duplicates.
     pub chunks: Vec<ChunkRef>,
     /// Files stored as one blob, in walk order.
@@ -22,16 +24,16 @@ pub struct Stretch {
 }
 
 /// Stored bytes of directories per request.
-const DIRECTORIES_AT_ONCE: u64 = 256 << 10;
+const DIRECTORY_REQUEST_BYTES: u64 = 256 << 10;
 
 /// Most bytes of memory for the directories of one level and the references to
 /// content.
-const STRETCH_MEMORY: u64 = 128 << 20;
+const MAX_SCAN_MEMORY: u64 = 128 << 20;
 
-fn sort_by_place(chunks: &mut Vec<ChunkRef>) {
-    let place = |chunk: &ChunkRef| (chunk.location.blob, chunk.location.offset);
-    chunks.sort_unstable_by_key(place);
-    chunks.dedup_by_key(|chunk| place(chunk));
+fn sort_by_location(chunks: &mut Vec<ChunkRef>) {
+    let location = |chunk: &ChunkRef| (chunk.location.blob, chunk.location.offset);
+    chunks.sort_unstable_by_key(location);
+    chunks.dedup_by_key(|chunk| location(chunk));
 }
 
 impl Snapshot {
@@ -41,8 +43,8 @@ impl Snapshot {
     /// # Errors
     /// [`RepoError::TooLarge`] if the directories take too much memory, or an error
     /// reading one.
-    pub async fn stretch(&self, numbers: Range<u64>) -> Result<Stretch, RepoError> {
-        let mut stretch = Stretch::default();
+    pub async fn scan(&self, numbers: Range<u64>) -> Result<ScanRange, RepoError> {
+        let mut range = ScanRange::default();
         let mut level: Vec<Node> = vec![self.root()];
         let mut pace = Pace::default();
         while !level.is_empty() {
@@ -58,7 +60,7 @@ impl Snapshot {
                 // directory.
                 let mut inline = false;
                 if numbers.contains(&node.index.0) {
-                    stretch.directories.extend(self.node_of(node));
+                    range.directories.extend(self.node_of(node));
                 }
                 let before = numbers.start.saturating_sub(node.index.0);
                 let first = directory.holding(before).unwrap_or(0);
@@ -72,56 +74,52 @@ impl Snapshot {
                     }
                     match entry.content {
                         Content::Directory { .. } => below.push(self.entry(node, directory, at)),
-                        Content::Chunks { first, count } => {
-                            let run = first as usize..(first + count) as usize;
-                            stretch.chunks.extend_from_slice(&directory.chunks()[run]);
-                        }
-                        Content::Part { index, .. } => {
-                            let chunk = directory.chunks()[index as usize].clone();
-                            stretch.chunks.push(chunk);
+                        Content::Chunks { .. } | Content::Part { .. } => {
+                            let chunks = directory.chunks_of(&entry.content);
+                            range.chunks.extend_from_slice(chunks);
                         }
                         Content::Whole { index } => {
                             let whole = &directory.wholes()[index as usize];
-                            stretch.wholes.push(whole.clone());
+                            range.wholes.push(whole.clone());
                         }
                         Content::List { .. } => {
-                            stretch.listed.push(self.entry(node, directory, at));
+                            range.listed.push(self.entry(node, directory, at));
                         }
                         Content::Inline(_) => inline = true,
                     }
                 }
                 if inline && !numbers.contains(&node.index.0) {
-                    stretch.directories.extend(self.node_of(node));
+                    range.directories.extend(self.node_of(node));
                 }
                 if below.len() > known {
                     held += directory.weight();
                 }
-                let refs = stretch.chunks.len() * size_of::<ChunkRef>();
-                if held + refs as u64 > STRETCH_MEMORY {
-                    let most = STRETCH_MEMORY >> 20;
+                let refs = range.chunks.len() * size_of::<ChunkRef>();
+                if held + refs as u64 > MAX_SCAN_MEMORY {
+                    let most = MAX_SCAN_MEMORY >> 20;
                     let what = format!("directories that take more than {most} MiB at once");
                     return Err(RepoError::TooLarge(what));
                 }
             }
             level = below;
         }
-        sort_by_place(&mut stretch.chunks);
-        Ok(stretch)
+        sort_by_location(&mut range.chunks);
+        Ok(range)
     }
 
     /// Starts to prefetch the nodes of directories together: nodes of one level are
     /// stored near each other, but not in the table of one parent.
-    fn begin_directories(&self, level: &[Node]) -> Vec<Coming> {
+    fn begin_directories(&self, level: &[Node]) -> Vec<PendingFetch> {
         let nodes = level.iter().filter_map(|node| self.node_of(node));
-        self.begin_nodes(nodes.collect(), DIRECTORIES_AT_ONCE)
+        self.begin_nodes(nodes.collect(), DIRECTORY_REQUEST_BYTES)
     }
 
     /// Starts to prefetch nodes that are not cached, in requests of up to `window`
     /// stored bytes for neighbours. Must be called within a runtime.
-    pub fn begin_nodes(&self, mut nodes: Vec<ChunkRef>, window: u64) -> Vec<Coming> {
+    pub fn begin_nodes(&self, mut nodes: Vec<ChunkRef>, window: u64) -> Vec<PendingFetch> {
         let loader = self.repository().loader();
         nodes.retain(|chunk| !loader.remembers(chunk) && !self.cache().contains(&chunk.hash));
-        sort_by_place(&mut nodes);
+        sort_by_location(&mut nodes);
         let begun = (0..nodes.len())
             .filter_map(|at| self.begin_chunks(&nodes, at, window, PrefetchGoal::Read));
         begun.collect()

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::RepoError;
 use super::access::Access;
+use super::error::RepoError;
 use walgit_format::chunk::{
     BlobId, ChunkHash, PrivateBlob, PrivateError, PrivateHeader, PrivateKeys, SecretKey, is_private,
 };
@@ -13,17 +13,17 @@ use walrus_client::{BlobStore, EncryptedHeaders, EncryptedStore};
 
 /// Read access to a head: in plaintext or with a key.
 #[derive(Clone, Debug)]
-pub(super) struct Door {
+pub(super) struct BlobAccess {
     /// Store of its blobs; returns plaintext.
     pub(super) store: Arc<dyn BlobStore>,
     /// The same store, if it decrypts.
     private: Option<Arc<EncryptedStore>>,
 }
 
-impl Door {
+impl BlobAccess {
     /// Access to public blobs.
     fn open(access: &Access) -> Self {
-        Door {
+        BlobAccess {
             store: access.store.clone(),
             private: None,
         }
@@ -33,7 +33,7 @@ impl Door {
     fn locked(access: &Access, key: &SecretKey, headers: &Arc<EncryptedHeaders>) -> Self {
         let private = EncryptedStore::new(access.store.clone(), key, headers.clone());
         let private = Arc::new(private);
-        Door {
+        BlobAccess {
             store: private.clone(),
             private: Some(private),
         }
@@ -45,8 +45,8 @@ impl Door {
         access: &Access,
         headers: &Arc<EncryptedHeaders>,
     ) -> impl Iterator<Item = Self> {
-        let locked = (access.keys.iter()).map(|key| Door::locked(access, key, headers));
-        std::iter::once(Door::open(access)).chain(locked)
+        let locked = (access.keys.iter()).map(|key| BlobAccess::locked(access, key, headers));
+        std::iter::once(BlobAccess::open(access)).chain(locked)
     }
 
     /// The key of the repository; `None` if it is public.
@@ -70,9 +70,9 @@ pub(super) fn enter(
     headers: &Arc<EncryptedHeaders>,
     blob: BlobId,
     bytes: Bytes,
-) -> Result<(Door, Bytes), RepoError> {
+) -> Result<(BlobAccess, Bytes), RepoError> {
     if !is_private(&bytes) {
-        return Ok((Door::open(access), bytes));
+        return Ok((BlobAccess::open(access), bytes));
     }
     let opened = PrivateHeader::decode(&bytes).and_then(|header| {
         let (key, opened) = unlock(access, &header)?;
@@ -91,9 +91,10 @@ fn unlock<'a>(
     access: &'a Access,
     header: &PrivateHeader,
 ) -> Result<(&'a SecretKey, PrivateBlob), PrivateError> {
-    let no_key = match access.keys.is_empty() {
-        true => PrivateError::NoKey,
-        false => PrivateError::WrongKey,
+    let no_key = if access.keys.is_empty() {
+        PrivateError::NoKey
+    } else {
+        PrivateError::WrongKey
     };
     let mut keys = access.keys.iter();
     keys.find_map(|key| Some((key, PrivateKeys::of(key).unlock(header).ok()?)))

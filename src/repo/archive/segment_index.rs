@@ -4,7 +4,7 @@ use walgit_format::archive::{Run, Segment};
 
 /// Location of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ObjectLocation {
     /// A tree: index of its group, and its index within the group.
     Tree(usize, usize),
     /// A content: index of its group, and its index within the group.
@@ -15,7 +15,7 @@ pub(super) enum Place {
 
 /// Prefix sums over a segment, which allow a binary search for an object.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct SegmentIndex {
     /// Cumulative number of trees per group.
     trees: Vec<u64>,
     /// Cumulative number of contents per group.
@@ -41,10 +41,10 @@ fn find(ends: &[u64], number: u64) -> Option<(usize, usize)> {
     (group < ends.len()).then_some((group, at))
 }
 
-impl Places {
+impl SegmentIndex {
     pub(super) fn of(segment: &Segment) -> Self {
         let lens = segment.chunks.iter().map(|chunk| u64::from(chunk.raw_len));
-        Places {
+        SegmentIndex {
             trees: sums(segment.trees.iter().map(|group| group.count)),
             contents: sums(segment.contents.iter().map(|it| it.ends.len() as u64)),
             files: segment.files.len(),
@@ -59,19 +59,19 @@ impl Places {
     }
 
     /// Location of object `number` of the segment.
-    pub(super) fn place(&self, number: u64) -> Option<Place> {
+    pub(super) fn place(&self, number: u64) -> Option<ObjectLocation> {
         let trees = self.trees.last().copied().unwrap_or(0);
         let Some(content) = number.checked_sub(trees) else {
             let (group, at) = find(&self.trees, number)?;
-            return Some(Place::Tree(group, at));
+            return Some(ObjectLocation::Tree(group, at));
         };
         let contents = self.contents.last().copied().unwrap_or(0);
         let Some(file) = content.checked_sub(contents) else {
             let (group, at) = find(&self.contents, content)?;
-            return Some(Place::Grouped(group, at));
+            return Some(ObjectLocation::Grouped(group, at));
         };
         let file = usize::try_from(file).ok()?;
-        (file < self.files).then_some(Place::File(file))
+        (file < self.files).then_some(ObjectLocation::File(file))
     }
 
     /// Plain bytes of a run of chunks.
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn objects_are_found_past_any_number_of_empty_groups() {
-        let places = Places {
+        let places = SegmentIndex {
             trees: sums([0, 2, 0, 1, 0].into_iter()),
             contents: sums([0, 1].into_iter()),
             files: 1,
@@ -94,11 +94,11 @@ mod tests {
         };
         let found: Vec<_> = (0..6).map(|number| places.place(number)).collect();
         let expected = [
-            Some(Place::Tree(1, 0)),
-            Some(Place::Tree(1, 1)),
-            Some(Place::Tree(3, 0)),
-            Some(Place::Grouped(1, 0)),
-            Some(Place::File(0)),
+            Some(ObjectLocation::Tree(1, 0)),
+            Some(ObjectLocation::Tree(1, 1)),
+            Some(ObjectLocation::Tree(3, 0)),
+            Some(ObjectLocation::Grouped(1, 0)),
+            Some(ObjectLocation::File(0)),
             None,
         ];
         assert_eq!(found, expected);

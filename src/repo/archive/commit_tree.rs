@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use super::reader::{Archive, Content};
 use crate::offload::Pace;
-use crate::repo::RepoError;
-use crate::repo::implied::ImpliedTree;
-use crate::repo::{Account, Charge};
+use crate::repo::account::{Account, Charge};
+use crate::repo::derived_tree::DerivedTree;
+use crate::repo::error::RepoError;
 use walgit_format::archive::{StoredEntry, Target};
 use walgit_format::chunk::{BlobId, Budget, ChunkHash, ChunkRef, budget};
 use walgit_format::directory::{
@@ -36,11 +36,11 @@ struct Below {
     /// Symlink targets.
     targets: HashMap<u64, Bytes>,
     /// Directories.
-    made: HashMap<u64, Made>,
+    made: HashMap<u64, BuiltTree>,
 }
 
 /// A directory that is complete.
-struct Made {
+struct BuiltTree {
     node: ChunkRef,
     nodes: u64,
     bytes: u64,
@@ -49,20 +49,20 @@ struct Made {
 impl Archive {
     /// Builds the tree with number `root` in memory. `blob` is the nominal location
     /// of its nodes.
-    pub(in crate::repo) async fn tree_of(
+    pub(crate) async fn tree_of(
         &self,
         account: &Account,
         root: u64,
         blob: BlobId,
-    ) -> Result<ImpliedTree, RepoError> {
-        let _turn = account.making().await;
+    ) -> Result<DerivedTree, RepoError> {
+        let _turn = account.build_permit().await;
         let mut budget = TreeMemory {
             tree: Budget::fixed(budget::TREE),
             charge: account.nothing(),
         };
         let (trees, links) = self.trees_below(root, &mut budget).await?;
         let targets = self.link_targets(&links, &mut budget).await?;
-        let mut shown = ImpliedTree {
+        let mut shown = DerivedTree {
             root: ChunkRef::nominal(blob, walgit_format::chunk::ChunkHash::of(&[])),
             nodes: 0,
             bytes: 0,
@@ -89,7 +89,7 @@ impl Archive {
             }
             let node = ChunkRef::nominal(blob, hash);
             shown.directories.insert(hash, Arc::new(directory));
-            below.made.insert(number, Made { node, nodes, bytes });
+            below.made.insert(number, BuiltTree { node, nodes, bytes });
         }
         let top = below.made.remove(&root);
         let top = top.ok_or_else(|| self.missing(root))?;
@@ -114,7 +114,7 @@ impl Archive {
             pace.steps(tree.len() + 1).await;
             self.pay(
                 budget,
-                (size_of::<Directory>() + size_of::<Made>() + PER_TREE) as u64,
+                (size_of::<Directory>() + size_of::<BuiltTree>() + PER_TREE) as u64,
             )?;
             for entry in &tree {
                 match entry.target {
@@ -268,7 +268,7 @@ impl Archive {
                     Content::Part { .. } => 1,
                 };
                 self.pay(budget, (chunks * size_of::<ChunkRef>()) as u64)?;
-                is(Kind::File { executable }, size, content.implied())
+                is(Kind::File { executable }, size, content.planned())
             }
             _ => Ok(Err("it is neither file, link nor directory".into())),
         }
@@ -276,7 +276,7 @@ impl Archive {
 }
 
 impl Content {
-    fn implied(&self) -> PlannedContent<ChunkRef> {
+    fn planned(&self) -> PlannedContent<ChunkRef> {
         match self {
             Content::Part {
                 segment,

@@ -10,12 +10,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::{Account, Charge, MAX_DEPTH, RepoError};
+use super::account::{Account, Charge};
+use super::error::RepoError;
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob, budget};
 use walgit_format::directory::{Directory, MAX_ENTRIES, PlannedContent, PlannedEntry, check_name};
 use walgit_format::head::{CommitId, Signature};
 use walgit_format::{Commit, Entry, Head, Kind};
 
+/// Maximum nesting depth of directories. A path that the kernel accepts has at most
+/// half of its 4096 bytes as components.
+pub const MAX_DEPTH: usize = 2048;
 /// Longest path, in bytes: the kernel's `PATH_MAX`.
 const MAX_PATH: usize = 4096;
 /// Maximum number of notices; a hostile list could cause one per file.
@@ -23,7 +27,7 @@ const MAX_NOTICES: usize = 1000;
 
 /// A file in the list.
 #[derive(Clone, Debug)]
-pub(super) struct Leaf {
+pub(super) struct TreeFile {
     /// Its path from the root, as listed.
     pub(super) path: Vec<u8>,
     /// Its kind; never a directory.
@@ -36,7 +40,7 @@ pub(super) struct Leaf {
 
 /// A directory tree in memory.
 #[derive(Debug)]
-pub(super) struct ImpliedTree {
+pub(crate) struct DerivedTree {
     pub(super) root: ChunkRef,
     pub(super) nodes: u64,
     pub(super) bytes: u64,
@@ -52,14 +56,14 @@ pub(super) struct ImpliedTree {
 /// The metadata of the commit of such a tree: one person, one time, and at most one
 /// parent.
 #[derive(Clone, Debug)]
-pub(super) struct Told {
+pub(super) struct CommitMeta {
     pub(super) author: String,
     pub(super) seconds: i64,
     pub(super) message: String,
     pub(super) parent: Option<CommitId>,
 }
 
-impl ImpliedTree {
+impl DerivedTree {
     /// Bytes of memory that its directories occupy.
     pub(super) fn weight(&self) -> u64 {
         let directories = self.directories.values();
@@ -68,10 +72,10 @@ impl ImpliedTree {
     }
 
     /// Creates a head with this single commit and the ID `id`.
-    pub(super) fn head(&self, id: CommitId, told: Told) -> Head {
+    pub(super) fn head(&self, id: CommitId, meta: CommitMeta) -> Head {
         let signature = Signature {
-            person: told.author.into(),
-            seconds: told.seconds,
+            person: meta.author.into(),
+            seconds: meta.seconds,
             offset_minutes: 0,
         };
         let commit = Commit {
@@ -81,15 +85,12 @@ impl ImpliedTree {
             bytes: self.bytes,
             author: signature.clone(),
             committer: signature,
-            message: told.message.into(),
-            parents: told.parent.into_iter().collect(),
+            message: meta.message.into(),
+            parents: meta.parent.into_iter().collect(),
         };
         Head {
-            default_branch: Bytes::new(),
             commits: vec![commit],
-            refs: Vec::new(),
-            attachments: Vec::new(),
-            blobs: Vec::new(),
+            ..Head::default()
         }
     }
 }
@@ -138,12 +139,12 @@ impl Notices {
 /// # Errors
 /// [`RepoError::TooLarge`] if the tree exceeds the memory limit for trees,
 /// [`RepoError::Memory`] if it exceeds the limit of the account.
-pub(super) fn imply(
+pub(super) fn build(
     account: &Account,
-    leaves: Vec<Leaf>,
+    leaves: Vec<TreeFile>,
     refused: Vec<(String, &str)>,
     blob: BlobId,
-) -> Result<ImpliedTree, RepoError> {
+) -> Result<DerivedTree, RepoError> {
     let mut builder = Builder {
         blob,
         root: Open::default(),
@@ -155,7 +156,7 @@ pub(super) fn imply(
         let why = format!("left out: {why}");
         builder.notices.add(path.as_bytes(), &why);
     }
-    let mut leaves: Vec<Leaf> = leaves
+    let mut leaves: Vec<TreeFile> = leaves
         .into_iter()
         .filter(|leaf| match check_path(&leaf.path) {
             Ok(()) => true,
@@ -199,7 +200,7 @@ const PER_DIRECTORY: usize = PER_FILE + size_of::<Directory>() + size_of::<Chunk
 /// Returns the memory that the tree takes, in bytes. Rejects paths, sorted by
 /// component, whose directories exceed the budget: a path of 4 KB can name 2,000
 /// directories.
-fn check_memory(leaves: &[Leaf]) -> Result<u64, RepoError> {
+fn check_memory(leaves: &[TreeFile]) -> Result<u64, RepoError> {
     let (mut directories, mut bytes) = (0usize, 0usize);
     let mut before: &[u8] = &[];
     for leaf in leaves {
@@ -236,14 +237,15 @@ fn check_path(path: &[u8]) -> Result<(), String> {
         check_name(name).map_err(|why| why.to_string())?;
         depth += 1;
     }
-    match depth < MAX_DEPTH {
-        true => Ok(()),
-        false => Err("its path is too deep".into()),
+    if depth < MAX_DEPTH {
+        Ok(())
+    } else {
+        Err("its path is too deep".into())
     }
 }
 
 impl Builder {
-    fn add(&mut self, leaf: Leaf) {
+    fn add(&mut self, leaf: TreeFile) {
         let mut parts: Vec<&[u8]> = leaf.path.split(|&byte| byte == b'/').collect();
         let name = parts.pop().unwrap_or_default();
         let common = (self.below.iter().zip(&parts))
@@ -333,11 +335,11 @@ impl Builder {
         }
     }
 
-    fn finish(mut self, charge: Charge) -> ImpliedTree {
+    fn finish(mut self, charge: Charge) -> DerivedTree {
         self.close_to(0);
         let root = std::mem::take(&mut self.root);
         let (root, nodes, bytes) = self.complete(root);
-        ImpliedTree {
+        DerivedTree {
             root,
             nodes,
             bytes,
@@ -354,8 +356,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn leaf(path: &str) -> Leaf {
-        Leaf {
+    fn leaf(path: &str) -> TreeFile {
+        TreeFile {
             path: path.into(),
             kind: Kind::File { executable: false },
             size: 1,
@@ -363,14 +365,14 @@ mod tests {
         }
     }
 
-    fn tree(paths: &[&str]) -> ImpliedTree {
+    fn tree(paths: &[&str]) -> DerivedTree {
         let leaves = paths.iter().map(|path| leaf(path)).collect();
         let account = Account::unlimited();
-        imply(&account, leaves, Vec::new(), BlobId::from_bytes([1; 32])).unwrap()
+        build(&account, leaves, Vec::new(), BlobId::from_bytes([1; 32])).unwrap()
     }
 
-    fn paths(tree: &ImpliedTree) -> Vec<String> {
-        fn walk(tree: &ImpliedTree, hash: &ChunkHash, above: &str, out: &mut Vec<String>) {
+    fn paths(tree: &DerivedTree) -> Vec<String> {
+        fn walk(tree: &DerivedTree, hash: &ChunkHash, above: &str, out: &mut Vec<String>) {
             let directory = &tree.directories[hash];
             for entry in directory.entries() {
                 let path = format!("{above}{}", String::from_utf8_lossy(&entry.name));
@@ -389,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_implied_by_paths() {
+    fn directories_derive_from_paths() {
         let tree = tree(&["b", "a/c/d", "a.txt", "a/b", "z/z/z"]);
         assert_eq!(paths(&tree), ["a/b", "a/c/d", "a.txt", "b", "z/z/z"]);
         assert_eq!((tree.nodes, tree.bytes), (10, 5));

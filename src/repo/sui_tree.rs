@@ -5,9 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::access::{Access, Target};
-use super::implied::{self, Leaf, Told};
-use super::open::shelf;
-use super::{Loader, MAX_DEPTH, RepoError, Repository};
+use super::derived_tree::MAX_DEPTH;
+use super::derived_tree::{self, CommitMeta, TreeFile};
+use super::error::RepoError;
+use super::loader::Loader;
+use super::open::decrypting_store;
+use super::repository::Repository;
 use crate::chain::{Chain, Reading};
 use crate::offload::offload;
 use walgit_format::Kind;
@@ -22,17 +25,17 @@ use walgit_format::head::CommitId;
 const MAX_OBJECTS: usize = 100_000;
 /// Most paths of trees and files. Without a limit, a tree that contains another one
 /// several times at each level would expand exponentially.
-const MAX_PLACES: usize = 1 << 18;
+const MAX_TREE_PATHS: usize = 1 << 18;
 /// Longest path in bytes: the kernel's `PATH_MAX`.
 const MAX_PATH: usize = 4096;
 /// Most bytes of all paths together.
-const MAX_PATHS: usize = 64 << 20;
+const MAX_PATH_BYTES: usize = 64 << 20;
 
 /// State of the tree traversal.
 #[derive(Default)]
 struct Walk {
     objects: HashMap<ObjectId, Arc<Known>>,
-    leaves: Vec<Leaf>,
+    leaves: Vec<TreeFile>,
     refused: Vec<(String, &'static str)>,
     places: usize,
     path_bytes: usize,
@@ -56,7 +59,7 @@ impl Loader {
         id: ObjectId,
     ) -> Result<Repository, RepoError> {
         // All objects of a tree are in memory until it is built.
-        let _turn = access.account.making().await;
+        let _turn = access.account.build_permit().await;
         let chain = access.chain()?;
         let mut reading = chain.reading();
         let object = reading.object(id).await?.commit()?;
@@ -66,18 +69,18 @@ impl Loader {
         // Sorting a large tree takes long.
         let input = walk.path_bytes;
         let account = access.account.clone();
-        let imply = move || implied::imply(&account, walk.leaves, walk.refused, at);
-        let tree = offload(input, imply).await??;
-        let told = Told {
+        let build = move || derived_tree::build(&account, walk.leaves, walk.refused, at);
+        let tree = offload(input, build).await??;
+        let meta = CommitMeta {
             author: object.author,
             seconds: object.seconds,
             message: object.message,
             parent: object.parent.map(CommitId::Object),
         };
-        let shelf = shelf(access, None);
+        let decrypting_store = decrypting_store(access, None);
         let target = Target::Commit(id);
         let loader = self.clone();
-        Repository::of_tree(loader, access, target, told, tree, shelf)
+        Repository::of_tree(loader, access, target, meta, tree, decrypting_store)
     }
 }
 
@@ -138,7 +141,7 @@ impl Walk {
         for (name, id) in entries {
             self.places += 1;
             self.path_bytes += path.len() + 1 + name.len();
-            if self.places > MAX_PLACES || self.path_bytes > MAX_PATHS {
+            if self.places > MAX_TREE_PATHS || self.path_bytes > MAX_PATH_BYTES {
                 return Err("a tree that multiplies");
             }
             // A name with a slash could form a path into another directory.
@@ -147,9 +150,10 @@ impl Walk {
                 self.refused.push((shown, "its name has a slash"));
                 continue;
             }
-            let at = match path.is_empty() {
-                true => name.clone(),
-                false => format!("{path}/{name}"),
+            let at = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}/{name}")
             };
             if at.len() > MAX_PATH {
                 self.refused.push((at, "its path is too long"));
@@ -174,7 +178,7 @@ impl Walk {
                 sealed: false,
             }),
         };
-        self.leaves.push(Leaf {
+        self.leaves.push(TreeFile {
             path: path.into(),
             kind: Kind::File { executable: false },
             size: blob.size,
