@@ -7,7 +7,7 @@ use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use walgit_format::chunk::{
-    Bases, BlobId, ChunkHash, ChunkRef, Location, PrivateKeys, SecretKey, seal,
+    Bases, BlobId, ChunkHash, ChunkRef, Location, PrivateKeys, SecretKey, encode_chunk,
 };
 use walgit_format::directory::{self, Directory, PlannedContent, PlannedEntry};
 use walgit_format::{Kind, PlannedChunk, PlannedLocation};
@@ -32,7 +32,7 @@ fn text(len: usize) -> Vec<u8> {
 #[divan::bench(args = [4 << 10, 64 << 10, 1 << 20])]
 fn open_a_compressed_chunk(bencher: Bencher<'_, '_>, len: usize) {
     let raw = text(len);
-    let sealed = seal(&raw, 3);
+    let sealed = encode_chunk(&raw, 3);
     let chunk = ChunkRef {
         hash: ChunkHash::of(&raw),
         raw_len: len as u32,

@@ -14,7 +14,7 @@ use super::chunk_cache::{Cache, FetchPurpose};
 use super::coalesce::CoalescedRange;
 use super::error::CacheError;
 use super::fetch::ChunkRequest;
-use walgit_format::chunk::{ChunkError, ChunkHash, ChunkRef, Codec, MAX_BASE_BYTES, seal};
+use walgit_format::chunk::{ChunkError, ChunkHash, ChunkRef, Codec, MAX_BASE_BYTES, encode_chunk};
 use walrus_client::BlobStore;
 
 /// Window for neighbours of a fetched base, in stored bytes: bases of one directory
@@ -117,7 +117,7 @@ pub(super) fn recompress_standalone(
     if !chunk.codec.has_bases() {
         return (chunk, stored);
     }
-    let sealed = seal(raw, STANDALONE_LEVEL);
+    let sealed = encode_chunk(raw, STANDALONE_LEVEL);
     let mut standalone = ChunkRef::nominal(chunk.location.blob, chunk.hash);
     standalone.raw_len = chunk.raw_len;
     standalone.codec = sealed.codec;

@@ -160,11 +160,11 @@ impl Reading<'_> {
         let asked = tokio::time::timeout(left, chain.ask(query, variables)).await;
         let (data, bytes) = asked.map_err(|_| {
             let seconds = (chain.deadline * MAX_QUESTIONS_TIME).as_secs_f64();
-            chain.unavailable(format!("it has not given all of it within {seconds} s"))
+            chain.unavailable(format!("no complete response within {seconds} s"))
         })??;
         self.bytes += bytes;
         if self.bytes > MAX_READING {
-            return Err(chain.too_much(format!("answers of over {MAX_READING} bytes")));
+            return Err(chain.too_much(format!("responses of over {MAX_READING} bytes")));
         }
         Ok(data)
     }
@@ -233,7 +233,7 @@ impl Reading<'_> {
             };
             // A page with a successor must not be empty, and its cursor must be new.
             if is_empty || !cursors.insert(next.to_string()) {
-                return Err(self.chain.too_much("a table whose pages lead in circles"));
+                return Err(self.chain.too_much("a table whose pages form a cycle"));
             }
             if entries.len() > MAX_ENTRIES {
                 let what = format!("a table of over {MAX_ENTRIES} entries");
@@ -275,7 +275,7 @@ impl Question<'_> {
         let text = http::body(response, MAX_ANSWER).await.map_err(broken)?;
         let protocol = |why: String| refused(FailureKind::Protocol, why);
         let text = text.ok_or_else(|| {
-            let what = format!("an answer of over {MAX_ANSWER} bytes");
+            let what = format!("a response of over {MAX_ANSWER} bytes");
             self.note_failure(FailureKind::Protocol, &what);
             Verdict::Final(chain.too_much(what))
         })?;
@@ -311,7 +311,7 @@ impl RetryObserver<ChainError> for Question<'_> {
     }
 
     fn timed_out(&self, deadline: Duration) -> ChainError {
-        let why = format!("no answer within {} s", deadline.as_secs_f64());
+        let why = format!("no response within {} s", deadline.as_secs_f64());
         self.record(FailureKind::Timeout, FailureHandling::GaveUp, &why);
         self.chain.unavailable(why)
     }

@@ -257,10 +257,7 @@ async fn find(
 }
 
 /// Whether two nodes have the same content, according to their chunk hashes.
-fn same((a, node): (&Snapshot, &Node), (b, other): (&Snapshot, &Node)) -> bool {
-    let hashes = |snapshot: &Snapshot, node: &Node| -> Vec<_> {
-        let chunks = node.chunks();
-        chunks.iter().map(|chunk| chunk.hash).collect()
-    };
-    node.size == other.size && hashes(a, node) == hashes(b, other)
+fn same(node: &Node, other: &Node) -> bool {
+    let hashes = |node: &Node| -> Vec<_> { node.chunks().iter().map(|it| it.hash).collect() };
+    node.size == other.size && hashes(node) == hashes(other)
 }

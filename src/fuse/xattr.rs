@@ -80,10 +80,7 @@ impl Xattr {
 fn blob(snapshot: &Snapshot, node: &Node) -> Option<BlobId> {
     let repository = snapshot.repository();
     let whole = node.whole().map(|whole| whole.blob);
-    let first = snapshot
-        .chunks_of(node)
-        .first()
-        .map(|chunk| chunk.location.blob);
+    let first = node.chunks().first().map(|chunk| chunk.location.blob);
     let first = first.filter(|_| !repository.is_derived());
     whole.or(first).or(repository.blob())
 }

@@ -11,7 +11,7 @@ use super::error::PublishError;
 use super::packs::Packs;
 use super::pending_chunk::{PendingChunk, chunk_len};
 use super::sketch::Sketch;
-use walgit_format::chunk::{Bases, ChunkHash, Codec, Patcher, Sealed};
+use walgit_format::chunk::{Bases, ChunkHash, Codec, EncodedChunk, PatchEncoder};
 
 /// A chunk of a file to store.
 pub(super) struct RawChunk<'a> {
@@ -45,7 +45,7 @@ impl<'a> RawChunk<'a> {
     }
 
     /// Encodes the chunk, as a patch against `base` if that pays.
-    fn encode<'b>(&self, base: Option<&'b PatchBase>, patcher: &mut Patcher<'b>) -> Encoding {
+    fn encode<'b>(&self, base: Option<&'b PatchBase>, patcher: &mut PatchEncoder<'b>) -> Encoding {
         let (sealed, bases) = match base {
             Some(base) => match self.codec.encode_patch(&self.raw, &base.raw, patcher) {
                 Ok(patch) => return Encoding::Patch(patch, base.clone()),
@@ -67,8 +67,8 @@ pub(super) struct ChunkWriter<'a> {
 enum Encoding {
     /// It is stored already, or will be when it is placed.
     Stored,
-    Standalone(Sealed, Bases<PendingChunk>),
-    Patch(Sealed, PatchBase),
+    Standalone(EncodedChunk, Bases<PendingChunk>),
+    Patch(EncodedChunk, PatchBase),
 }
 
 impl<'a> ChunkWriter<'a> {
@@ -87,7 +87,7 @@ impl<'a> ChunkWriter<'a> {
     ) -> Result<Vec<PendingChunk>, PublishError> {
         let bases = self.choose_bases(&chunks);
         let encodings: Vec<Encoding> = (chunks.par_iter().zip(&bases))
-            .map_init(Patcher::new, |patcher, (chunk, base)| match base {
+            .map_init(PatchEncoder::new, |patcher, (chunk, base)| match base {
                 None => Encoding::Stored,
                 Some(base) => chunk.encode(base.as_ref(), patcher),
             })

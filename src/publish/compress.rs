@@ -16,7 +16,7 @@ use super::packs::Packs;
 use super::pending_chunk::PendingChunk;
 use super::plan::Plan;
 use super::previous_publish::PreviousPublish;
-use walgit_format::chunk::{Bases, Patcher, Sealed, seal};
+use walgit_format::chunk::{Bases, EncodedChunk, PatchEncoder, encode_chunk};
 use walgit_format::head::AttachmentKind;
 
 /// A patch is used if its size is at most this fraction (as a divisor) of the standalone
@@ -48,7 +48,7 @@ pub(super) struct FileCodec<'a> {
 }
 
 /// Stored bytes of a chunk, and the bases for decoding.
-pub(super) type Encoded = (Sealed, Bases<PendingChunk>);
+pub(super) type Encoded = (EncodedChunk, Bases<PendingChunk>);
 
 impl Compression {
     /// Selects dictionaries for the files of a plan: stored ones while they help, new
@@ -112,9 +112,9 @@ impl FileCodec<'_> {
         &self,
         raw: &[u8],
         base: &'b [u8],
-        patcher: &mut Patcher<'b>,
-    ) -> Result<Sealed, Encoded> {
-        let Some(patch) = patcher.seal(raw, base, self.speed.patch_level()) else {
+        patcher: &mut PatchEncoder<'b>,
+    ) -> Result<EncodedChunk, Encoded> {
+        let Some(patch) = patcher.encode(raw, base, self.speed.patch_level()) else {
             return Err(self.encode(raw));
         };
         let len = patch.bytes.len() + BASE_REFERENCE;
@@ -132,11 +132,11 @@ impl FileCodec<'_> {
     /// Encodes a chunk of the file; also returns the bases for decoding.
     pub(super) fn encode(&self, raw: &[u8]) -> Encoded {
         match self.dictionary {
-            _ if !self.compressible => (Sealed::raw(raw), Bases::NONE),
+            _ if !self.compressible => (EncodedChunk::raw(raw), Bases::NONE),
             Some(dictionary) if raw.len() <= MAX_DICTIONARY_CHUNK => dictionary.encode(raw),
             _ => {
                 let level = self.speed.level(self.class, raw.len());
-                (seal(raw, level), Bases::NONE)
+                (encode_chunk(raw, level), Bases::NONE)
             }
         }
     }

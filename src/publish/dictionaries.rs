@@ -16,7 +16,7 @@ use super::pending_chunk::PendingChunk;
 use super::plan::Plan;
 use super::previous_publish::StoredDictionary;
 use super::tier::USUAL_MAX_INLINE;
-use walgit_format::chunk::{Bases, Codec, Dictionary, Sealed, seal};
+use walgit_format::chunk::{Bases, Codec, Dictionary, EncodedChunk, encode_chunk};
 
 /// Maximum size of a chunk for dictionary compression: larger chunks contain enough
 /// repetition themselves.
@@ -74,8 +74,8 @@ impl PlacedDictionary {
         DictionaryKind::of(class).is_some_and(|kind| self.kinds.contains(&kind))
     }
 
-    pub(super) fn encode(&self, raw: &[u8]) -> (Sealed, Bases<PendingChunk>) {
-        let sealed = self.dictionary.seal(raw);
+    pub(super) fn encode(&self, raw: &[u8]) -> (EncodedChunk, Bases<PendingChunk>) {
+        let sealed = self.dictionary.encode(raw);
         let bases = match sealed.codec {
             Codec::Dictionary => Bases::one(self.chunk.clone()),
             _ => Bases::NONE,
@@ -194,19 +194,19 @@ fn best(
     }
     let level = speed.dictionary_level();
     // Extrapolates from the trial to all files.
-    let all = |encode: &dyn Fn(&[u8]) -> Sealed| -> u64 {
+    let all = |encode: &dyn Fn(&[u8]) -> EncodedChunk| -> u64 {
         let bytes: u64 = (trial.iter())
             .map(|raw| encode(raw).bytes.len() as u64)
             .sum();
         bytes * files.bytes / trial_bytes
     };
-    let mut least = all(&|raw| seal(raw, level));
+    let mut least = all(&|raw| encode_chunk(raw, level));
     let mut chosen = None;
     for known in stored {
         let Some(dictionary) = Dictionary::new(known.bytes.to_vec(), level) else {
             continue;
         };
-        let bytes = all(&|raw| dictionary.seal(raw));
+        let bytes = all(&|raw| dictionary.encode(raw));
         if bytes < least {
             least = bytes;
             chosen = Some((dictionary, Some(known.chunk.clone())));
@@ -217,8 +217,8 @@ fn best(
         let size = (files.bytes / CONTENT_PER_DICTIONARY_BYTE).clamp(min, max) as usize;
         let samples: Vec<&[u8]> = files.samples.iter().map(Vec::as_slice).collect();
         if let Some(dictionary) = Dictionary::train(&samples, size, level) {
-            let own_bytes = seal(dictionary.bytes(), level).bytes.len() as u64;
-            let bytes = all(&|raw| dictionary.seal(raw)) + own_bytes;
+            let own_bytes = encode_chunk(dictionary.bytes(), level).bytes.len() as u64;
+            let bytes = all(&|raw| dictionary.encode(raw)) + own_bytes;
             let margin = chosen.as_ref().map_or(0, |_| least / MIN_IMPROVEMENT);
             if bytes < least - margin {
                 chosen = Some((dictionary, None));

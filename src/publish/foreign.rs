@@ -13,7 +13,7 @@ use super::error::PublishError;
 use super::foreign_source::{ForeignSource, FormerLayout};
 use super::plan::{EntryIndex, FileJob, FileSource, Plan};
 use super::tree_reader::{TreeReader, VisitFile};
-use crate::repo::{Node, Repository, SiblingRef};
+use crate::repo::{Node, Repository};
 use walgit_format::chunk::{PAYLOAD_OVERHEAD, WholeBlob};
 use walgit_format::head::{AttachmentKind, MANIFEST_PART, Ref, check_ref_name};
 use walgit_format::{CommitId, Content, Directory, Entry};
@@ -170,7 +170,7 @@ impl Planner {
             let commit = match self.commits.get(&id) {
                 Some(&known) => known,
                 None => {
-                    let named = |it: &&Relative| it.kind == kind && it.name == name;
+                    let named = |it: &&crate::repo::SiblingRef| it.kind == kind && it.name == name;
                     let Some(relative) = from.sibling_refs().iter().find(named) else {
                         continue;
                     };

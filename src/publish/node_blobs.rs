@@ -11,7 +11,7 @@ use super::upload::seal_blob;
 use walgit_format::EncodeError;
 use walgit_format::blob::{BlobBuilder, MAX_NODE_BYTES};
 use walgit_format::chunk::{
-    BlobId, Chunk, Location, MAX_CHUNK, PlannedChunk, PlannedLocation, seal,
+    BlobId, Chunk, Location, MAX_CHUNK, PlannedChunk, PlannedLocation, encode_chunk,
 };
 use walrus_client::BlobStore;
 
@@ -91,7 +91,7 @@ impl<'a> NodeBlobs<'a> {
         level: i32,
     ) -> Result<PendingChunk, PublishError> {
         chunk_len(raw.len())?;
-        let sealed = seal(raw, level);
+        let sealed = encode_chunk(raw, level);
         self.make_room(sealed.bytes.len() as u64)?;
         let location = self.open.push_data(&sealed.bytes);
         self.pushed(Chunk::encoded(raw, &sealed, location))

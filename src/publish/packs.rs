@@ -8,7 +8,9 @@ use tokio::sync::mpsc::Sender;
 use super::error::PublishError;
 use super::pending_chunk::{PendingChunk, PendingLocation, chunk_len};
 use walgit_format::blob::BlobBuilder;
-use walgit_format::chunk::{Bases, BlobId, Chunk, ChunkHash, PlannedLocation, Sealed, seal};
+use walgit_format::chunk::{
+    Bases, BlobId, Chunk, ChunkHash, EncodedChunk, PlannedLocation, encode_chunk,
+};
 
 /// Sent packs, by number: their IDs, and the offsets of their data.
 pub(super) type SentPacks = HashMap<usize, (BlobId, u64)>;
@@ -67,7 +69,7 @@ impl Packs {
         &mut self,
         hash: ChunkHash,
         raw_len: u32,
-        sealed: &Sealed,
+        sealed: &EncodedChunk,
         bases: Bases<PendingChunk>,
     ) -> Result<PendingChunk, PublishError> {
         let bytes = sealed.bytes.len() as u64;
@@ -102,7 +104,12 @@ impl Packs {
         if let Some(stored) = self.find(&hash) {
             return Ok(stored);
         }
-        self.add(hash, chunk_len(raw.len())?, &seal(raw, level), Bases::NONE)
+        self.add(
+            hash,
+            chunk_len(raw.len())?,
+            &encode_chunk(raw, level),
+            Bases::NONE,
+        )
     }
 
     /// Sends a file as a separate blob without a header; `chunks` are the hashes and

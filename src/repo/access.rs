@@ -240,7 +240,9 @@ fn locate_name(dir: &std::path::Path, name: &str) -> Result<Located, RepoError> 
     };
     match RefStore::new(dir).resolve(&parsed).map_err(unknown)? {
         Address::Walrus { blob, root } => Ok(Located::at(Target::Blob { blob, root })),
-        other => Err(no_name(format!("it stands for {other}, which is no blob"))),
+        other => Err(no_name(format!(
+            "it refers to {other}, which is not a blob"
+        ))),
     }
 }
 
@@ -285,7 +287,7 @@ async fn locate_object(
                 let Some(table) = table else { continue };
                 for (name, commit) in reading.table(table).await? {
                     if let Err(why) = check_ref_name(name.as_bytes()) {
-                        tracing::warn!("sui://{id}: {why}; it is left out");
+                        tracing::warn!("sui://{id}: {why}; it is omitted");
                         continue;
                     }
                     sibling_refs.push(SiblingRef {

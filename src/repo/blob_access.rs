@@ -78,7 +78,7 @@ pub(super) fn enter(
         let (key, opened) = unlock(access, &header)?;
         let plain = opened.open_start(&bytes)?;
         headers.insert(blob, header);
-        Ok((Door::locked(access, key, headers), plain.into()))
+        Ok((BlobAccess::locked(access, key, headers), plain.into()))
     });
     opened.map_err(|why| RepoError::Private {
         what: format!("walrus://{blob}"),

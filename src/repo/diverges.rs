@@ -4,7 +4,7 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Diverges {
     /// The heads are of different kinds.
-    #[error("the name stands for {old}, and this is {new}")]
+    #[error("the name refers to {old}, and the new head is {new}")]
     Kind {
         /// Kind of the old head.
         old: &'static str,
@@ -12,7 +12,7 @@ pub enum Diverges {
         new: &'static str,
     },
     /// The heads are of different folders.
-    #[error("the name stands for another folder ({old})")]
+    #[error("the name refers to another folder ({old})")]
     Folder {
         /// Description of the old folder.
         old: String,

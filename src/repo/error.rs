@@ -35,7 +35,7 @@ pub enum RepoError {
         why: MalformedNode,
     },
     /// A subtree does not match its reference in the parent.
-    #[error("directory {hash} has {found} nodes where its parent says {expected}")]
+    #[error("directory {hash} has {found} nodes instead of {expected}, as its parent declares")]
     Subtree {
         /// The directory.
         hash: ChunkHash,
@@ -76,7 +76,7 @@ pub enum RepoError {
     TooLarge(String),
     /// The mount exceeds its memory limit.
     #[error(
-        "{name} takes more than the {} MiB of memory that one mount may use; look at fewer of its large directories and old commits at once",
+        "{name} exceeds the {} MiB of memory that one mount may use; open fewer large directories and old commits at a time",
         limit >> 20
     )]
     Memory {

@@ -93,24 +93,8 @@ impl Loader {
 
     /// Creates a memory account for a mount that the user calls `name`.
     pub fn account(&self, name: &str) -> Account {
-        Account::of(name, MOUNT, Arc::downgrade(&self.decoded))
-    }
-
-    /// The archive of a repository; `None` if it has none.
-    pub(super) async fn archive(
-        &self,
-        repository: &Repository,
-    ) -> Result<Option<Arc<Archive>>, RepoError> {
-        let blob = repository.blob();
-        if let Some(known) = blob.and_then(|blob| self.archives.get(&blob)) {
-            return Ok(Some(known));
-        }
-        let archive = repository.load_archive().await?.map(Arc::new);
-        if let (Some(archive), Some(blob)) = (&archive, blob) {
-            let weight = |archive: &Arc<Archive>| archive.weight();
-            self.archives.keep(blob, archive.clone(), weight);
-        }
-        Ok(archive)
+        let cache: Weak<dyn EvictAccount> = Arc::<DecodedNodes>::downgrade(&self.decoded);
+        Account::of(name, MOUNT, Some(cache))
     }
 
     /// The underlying chunk cache.

@@ -84,7 +84,7 @@ fn duplicate_or_unsorted_names_are_refused() {
     let world = World::new();
     for pair in [[&b"a"[..], b"a"], [b"b", b"a"]] {
         let address = store_root_with(&world, &pair.map(file), 3);
-        assert_refused(&world, &address, "out of order or there twice");
+        assert_refused(&world, &address, "a duplicate or out of order");
     }
 }
 
@@ -101,7 +101,7 @@ fn inconsistent_counts_and_sizes_are_refused() {
     assert_refused(
         &world,
         &store_root_with(&world, &[short], 2),
-        "do not add up",
+        "inconsistent",
     );
     let mut long_link = file(b"a");
     long_link.kind = Kind::Symlink;
@@ -127,7 +127,7 @@ fn subtree_with_excessive_node_count_is_refused() {
     assert_refused(
         &world,
         &store(&world, builder, root, 1 << 40),
-        "do not add up",
+        "inconsistent",
     );
 }
 

@@ -162,7 +162,7 @@ fn exponential_trees_are_refused() {
             &json!({"entries": entries.collect::<Vec<_>>()}),
         )
     });
-    assert_refused(&node, 2100, "more than is taken");
+    assert_refused(&node, 2100, "exceeds a limit");
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn long_slow_or_deeply_nested_responses_are_refused() {
     assert_refused(
         &FakeServer::with_handler(|_, _| endless_body(None)),
         5,
-        "more than is taken",
+        "exceeds a limit",
     );
     let slow = FakeServer::with_handler(|_, _| endless_body(Some(Duration::from_millis(100))));
     assert_refused(&slow, 5, "unavailable");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use walgit_format::blob::BlobBuilder;
-use walgit_format::chunk::{Bases, BlobId, ChunkHash, Codec, Dictionary, Location, seal_patch};
+use walgit_format::chunk::{Bases, BlobId, ChunkHash, Codec, Dictionary, Location, encode_patch};
 use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 use walgit_format::{Kind, PlannedChunk, PlannedLocation};
 
@@ -43,7 +43,7 @@ impl BlobPlan {
 
     /// `raw` as a patch against content stored at `bases`.
     fn patch(&mut self, raw: &[u8], against: &[&[u8]], bases: Vec<PlannedChunk>) -> PlannedChunk {
-        let sealed = seal_patch(raw, against, 9).unwrap();
+        let sealed = encode_patch(raw, against, 9).unwrap();
         self.push(raw, sealed.codec, &sealed.bytes, bases)
     }
 
@@ -100,7 +100,7 @@ fn patched_and_dictionary_compressed_files_read_back_unchanged() {
     let known = plan.plain(dictionary.bytes());
     let mut expected = Vec::new();
     for (number, raw) in texts.iter().take(6).enumerate() {
-        let sealed = dictionary.seal(raw);
+        let sealed = dictionary.encode(raw);
         assert_eq!(sealed.codec, Codec::Dictionary);
         let base = plan.push(raw, sealed.codec, &sealed.bytes, vec![known.clone()]);
         // A patch whose base uses a dictionary, and is not a file itself in half of the

@@ -2,12 +2,12 @@
 //!
 //! usage: chunk FILE
 
-use walgit_format::chunk::{BlobId, Chunk, Location, seal};
+use walgit_format::chunk::{BlobId, Chunk, Location, encode_chunk};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = std::env::args_os().nth(1).ok_or("usage: chunk FILE")?;
     let plain = std::fs::read(file)?;
-    let sealed = seal(&plain, 3);
+    let sealed = encode_chunk(&plain, 3);
     let location = Location {
         blob: BlobId::from_bytes([0; 32]),
         offset: 0,

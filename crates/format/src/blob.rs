@@ -17,7 +17,7 @@
 use super::encode::{EncodeError, check_len};
 use crate::chunk::{
     Bases, BlobId, Chunk, ChunkHash, ChunkRef, Codec, Location, MAX_CHUNK, PlannedChunk,
-    PlannedLocation, seal,
+    PlannedLocation, encode_chunk,
 };
 
 /// Length of the header in bytes.
@@ -71,7 +71,9 @@ pub enum HeaderError {
     #[error("it does not start with WALGITFS")]
     Magic,
     /// A newer version of the format.
-    #[error("it is of format version {0}, this walgit-fs reads up to {VERSION}; update it")]
+    #[error(
+        "it has format version {0}, and this walgit-fs reads up to {VERSION}; update walgit-fs"
+    )]
     Version(u16),
     /// A field out of range.
     #[error("its header is damaged")]
@@ -190,7 +192,7 @@ impl BlobBuilder {
     /// Inserts a node before the existing nodes. `raw` must have been encoded with
     /// [`BlobBuilder::next_node_end`].
     pub fn push_node(&mut self, raw: &[u8]) -> PlannedChunk {
-        let sealed = seal(raw, NODE_LEVEL);
+        let sealed = encode_chunk(raw, NODE_LEVEL);
         self.node_bytes += sealed.bytes.len() as u64;
         let location = PlannedLocation::Local(self.next_node_end());
         let chunk = Chunk::encoded(raw, &sealed, location);

@@ -35,10 +35,10 @@ pub enum EncodeError {
     #[error("an entry has content or a size that its kind does not allow")]
     Entry,
     /// A reader would reject it.
-    #[error("a reader would refuse it: {0}")]
+    #[error("a reader would reject it: {0}")]
     Refused(#[from] MalformedNode),
     /// A reader would decode a different value.
-    #[error("a reader would find {0} other than those written")]
+    #[error("decoding returns other {0}")]
     Differs(&'static str),
 }
 

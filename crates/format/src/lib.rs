@@ -11,10 +11,10 @@
 //! input ends in an error.
 //!
 //! ```
-//! use walgit_format::chunk::{BlobId, Chunk, Location, seal};
+//! use walgit_format::chunk::{BlobId, Chunk, Location, encode_chunk};
 //!
 //! let plain = "a line that repeats\n".repeat(100).into_bytes();
-//! let sealed = seal(&plain, 3);
+//! let sealed = encode_chunk(&plain, 3);
 //! let location = Location {
 //!     blob: BlobId::from_bytes([7; 32]),
 //!     offset: 0,

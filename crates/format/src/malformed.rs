@@ -54,7 +54,7 @@ pub enum MalformedNode {
         found: u8,
     },
     /// A newer version of the format.
-    #[error("it has format version {0}, which this walgit-fs does not know; update it")]
+    #[error("it has format version {0}, which this walgit-fs does not support; update walgit-fs")]
     Version(u8),
     /// A name that a directory must not contain.
     #[error("the name `{0}` is not allowed in a directory")]
@@ -68,13 +68,13 @@ pub enum MalformedNode {
         why: String,
     },
     /// Names unsorted or duplicate.
-    #[error("the name `{0}` is out of order or there twice")]
+    #[error("the name `{0}` is a duplicate or out of order")]
     Order(String),
     /// A reference to an element that is not in the node.
-    #[error("it refers to entry {0} of a table that has no such entry")]
+    #[error("table index {0} is out of range")]
     Index(u64),
     /// Sizes or counts that do not add up.
-    #[error("its {0} do not add up")]
+    #[error("inconsistent {0}")]
     Sum(&'static str),
     /// A location beyond the end of any blob.
     #[error("it refers to bytes outside any blob")]

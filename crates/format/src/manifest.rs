@@ -132,7 +132,7 @@ impl Manifest {
             None | Some("") => None,
             Some(id) => Some(
                 id.parse()
-                    .map_err(|_| MalformedNode::Json("its parent is no blob ID".into()))?,
+                    .map_err(|_| MalformedNode::Json("its parent is not a blob ID".into()))?,
             ),
         };
         let time = raw.timestamp.as_deref().unwrap_or_default();
@@ -150,13 +150,13 @@ impl Manifest {
 impl RawFile {
     fn read(self) -> ManifestFile {
         let Ok(blob) = self.cid.parse() else {
-            return ManifestFile::Bad("its cid is no blob ID");
+            return ManifestFile::Bad("its cid is not a blob ID");
         };
         let Some(size) = self.size.filter(|&size| size <= i64::MAX as u64) else {
-            return ManifestFile::Bad("it has no size that a file can have");
+            return ManifestFile::Bad("it has no valid size");
         };
         let Ok(hash) = blake3::Hash::from_hex(&self.hash) else {
-            return ManifestFile::Bad("its hash is no SHA-256");
+            return ManifestFile::Bad("its hash is not a SHA-256");
         };
         ManifestFile::Blob(WholeBlob {
             blob,

@@ -48,7 +48,7 @@ enum ExpectedObject {
 }
 
 /// Expected entries of a directory: kinds and objects by name.
-type ExpectedEntries = BTreeMap<Bytes, (Option<ModeKind>, ExpectedObject)>;
+type ExpectedEntries = BTreeMap<Bytes, (Option<Kind>, ExpectedObject)>;
 
 /// A shown directory and its expected tree.
 struct DirectoryPair {

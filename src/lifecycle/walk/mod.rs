@@ -18,7 +18,7 @@ mod item;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::repo::{Coming, MAX_ANCESTORS, MAX_DEPTH, Node, RepoError, Repository, Snapshot};
+use crate::repo::{MAX_ANCESTORS, MAX_DEPTH, Node, PendingFetch, RepoError, Repository, Snapshot};
 pub(super) use item::fingerprint;
 pub use item::{ChunkRole, Dependency, ItemPath, WalkItem, with_bases};
 use walgit_format::chunk::ChunkRef;
@@ -46,7 +46,7 @@ pub struct Walk {
     pending: Vec<Pending>,
     /// Nodes that are being fetched, in reading order.
     fetching: VecDeque<Pending>,
-    fetches: Vec<Coming>,
+    fetches: Vec<PendingFetch>,
     /// Visited nodes, by location.
     seen: HashSet<[u8; 16]>,
     /// Heads that are commits.

@@ -12,7 +12,9 @@ use crate::publish::error::PublishError;
 use crate::publish::packs::Packs;
 use crate::publish::pending_chunk::{PendingChunk, stored};
 use crate::repo::{RepoError, Repository};
-use walgit_format::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Sealed, seal};
+use walgit_format::chunk::{
+    Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, EncodedChunk, encode_chunk,
+};
 use walrus_client::{ReadRange, Rejected};
 
 /// Maximum stored bytes in memory, and maximum plain bytes including bases.
@@ -64,7 +66,7 @@ pub(super) struct ChunkCopier<'a> {
     /// Content of the trees, which readers fetch in any case, so bases should come from it.
     pub(super) tree_chunks: HashSet<ChunkHash>,
     /// Chunks to store standalone, recompressed.
-    standalone: HashMap<ChunkHash, Sealed>,
+    standalone: HashMap<ChunkHash, EncodedChunk>,
     /// Bytes written, and their limit.
     written: u64,
     max_bytes: Option<u64>,
@@ -106,7 +108,7 @@ impl<'a> ChunkCopier<'a> {
     fn add(
         &mut self,
         chunk: &ChunkRef,
-        sealed: &Sealed,
+        sealed: &EncodedChunk,
         bases: Bases<PendingChunk>,
     ) -> Result<PendingChunk, PublishError> {
         self.spend(sealed.bytes.len() as u64)?;
@@ -138,7 +140,7 @@ impl<'a> ChunkCopier<'a> {
             .map_err(RepoError::from)?;
         let chunks = chunks.iter().zip(read);
         self.standalone = chunks
-            .map(|(chunk, raw)| (chunk.hash, seal(&raw, STANDALONE_LEVEL)))
+            .map(|(chunk, raw)| (chunk.hash, encode_chunk(&raw, STANDALONE_LEVEL)))
             .collect();
         Ok(())
     }
@@ -199,7 +201,7 @@ impl<'a> ChunkCopier<'a> {
         let copy = if self.vacate.contains(&chunk.location.blob) {
             let bytes = bytes.get(&stored_at(chunk));
             let missing = PublishError::Internal("a chunk to be copied was not read");
-            let sealed = Sealed {
+            let sealed = EncodedChunk {
                 codec: chunk.codec,
                 bytes: bytes.ok_or(missing)?.to_vec(),
             };

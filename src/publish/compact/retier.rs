@@ -14,7 +14,7 @@ use crate::publish::pending_chunk::PendingChunk;
 use crate::publish::plan::{ContentPlan, Plan};
 use crate::publish::tier::{self, TierFacts};
 use crate::repo::Tier;
-use walgit_format::chunk::{Bases, ByteRange, ChunkHash, Codec, seal};
+use walgit_format::chunk::{Bases, ByteRange, ChunkHash, Codec, encode_chunk};
 use walgit_prefetch::Profile;
 
 /// zstd level for content that moves into a pack.
@@ -110,7 +110,7 @@ pub(super) fn store(
         copier.packs.add_plain(raw.clone(), &hashes)?
     } else {
         let mut store = |((hash, len), chunk): ((ChunkHash, u32), &Bytes)| {
-            let sealed = seal(chunk, LEVEL);
+            let sealed = encode_chunk(chunk, LEVEL);
             copier.spend(sealed.bytes.len() as u64)?;
             copier.packs.add(hash, len, &sealed, Bases::NONE)
         };

@@ -19,7 +19,9 @@ use crate::publish::git_objects::{blob_len, failed, read_as};
 use crate::publish::pending_chunk::{PendingChunk, chunk_len};
 use crate::publish::plan::ContentPlan;
 use walgit_format::archive::ContentGroup;
-use walgit_format::chunk::{Bases, ChunkHash, Codec, MAX_BASE_BYTES, MAX_BASES, seal, seal_patch};
+use walgit_format::chunk::{
+    Bases, ChunkHash, Codec, MAX_BASE_BYTES, MAX_BASES, encode_chunk, encode_patch,
+};
 use walgit_format::head::GitId;
 
 /// Maximum plain bytes of a group: nearby versions of a file compress to almost nothing. A
@@ -211,12 +213,12 @@ fn encode_group(
         bytes.extend_from_slice(&content_bytes);
         ends.push(chunk_len(bytes.len())?);
     }
-    let standalone = seal(&bytes, level);
+    let standalone = encode_chunk(&bytes, level);
     let raw_bases: Vec<Vec<u8>> = (bases.iter())
         .map(|(id, _)| read_as(repo, *id, Kind::Blob))
         .collect::<Result<_, _>>()?;
     let parts: Vec<&[u8]> = raw_bases.iter().map(|base| &base[..]).collect();
-    let patch = (!parts.is_empty()).then(|| seal_patch(&bytes, &parts, level));
+    let patch = (!parts.is_empty()).then(|| encode_patch(&bytes, &parts, level));
     let max_patch = standalone.bytes.len() - standalone.bytes.len() / MIN_PATCH_SAVING;
     let encoded = match patch
         .flatten()

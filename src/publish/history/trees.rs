@@ -12,7 +12,7 @@ use super::walk::{FoundTree, HistoryObjects};
 use crate::publish::error::PublishError;
 use crate::publish::git_objects::{failed, malformed_tree, read_as};
 use walgit_format::archive::{Group, StoredEntry, Target, encode_group, encode_tree, parse_tree};
-use walgit_format::chunk::{Bases, ChunkHash, seal};
+use walgit_format::chunk::{Bases, ChunkHash, encode_chunk};
 
 /// Maximum plain bytes of a group.
 const MAX_GROUP_BYTES: usize = 4 << 20;
@@ -100,7 +100,7 @@ fn store_group(
     objects: &[Vec<u8>],
 ) -> Result<Group, PublishError> {
     let raw = encode_group(objects).map_err(PublishError::encode("a group of git objects"))?;
-    let sealed = seal(&raw, builder.compression.history_level());
+    let sealed = encode_chunk(&raw, builder.compression.history_level());
     let chunk = builder.push_chunk(ChunkHash::of(&raw), raw.len(), (sealed, Bases::NONE))?;
     let count = objects.len() as u64;
     builder.report_done(count);

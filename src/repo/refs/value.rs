@@ -73,8 +73,8 @@ pub enum RefStoreError {
     },
     /// Another command changed the name.
     #[error(
-        "another command changed `{name}` meanwhile (it stands for {now} now); it stays as it is, \
-         run the command again to replace that"
+        "another command changed `{name}` concurrently (it is {now} now); it was not updated; \
+         run the command again to replace it"
     )]
     Moved {
         /// The name.
@@ -84,7 +84,7 @@ pub enum RefStoreError {
     },
     /// The file is not valid.
     #[error(
-        "{} is damaged ({why}); walgit-fs refs --restore brings an earlier head back, publish \
+        "{} is damaged ({why}); walgit-fs refs --restore restores an earlier head, publish \
          --force replaces it", path.display()
     )]
     Damaged {

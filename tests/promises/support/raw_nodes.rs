@@ -70,7 +70,7 @@ pub(crate) fn chunk_table(chunks: &[(&PlannedChunk, usize)], end: i64) -> Vec<u8
 
 /// Stores bytes as data, compressed.
 pub(crate) fn push_data(builder: &mut BlobBuilder, raw: &[u8]) -> PlannedChunk {
-    let sealed = walgit_format::chunk::seal(raw, 3);
+    let sealed = walgit_format::chunk::encode_chunk(raw, 3);
     PlannedChunk::encoded(raw, &sealed, builder.push_data(&sealed.bytes))
 }
 

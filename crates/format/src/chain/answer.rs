@@ -28,10 +28,10 @@ struct Complaint {
 /// The error message of the node, or a description of the malformed response.
 pub fn data(text: &[u8]) -> Result<Value, String> {
     let answer: Answer = serde_json::from_slice(text)
-        .map_err(|error| format!("its answer is no GraphQL ({error})"))?;
+        .map_err(|error| format!("it is not a GraphQL response ({error})"))?;
     match answer.errors.into_iter().next() {
         Some(complaint) => Err(complaint.message),
-        None => answer.data.ok_or_else(|| "its answer is empty".into()),
+        None => answer.data.ok_or_else(|| "the response is empty".into()),
     }
 }
 
@@ -56,7 +56,7 @@ pub fn objects(data: &Value, asked: &[ObjectId]) -> Result<Vec<MoveObject>, Chai
             _ => Err(ChainError::NotThat {
                 id,
                 expected: "a Move object",
-                why: "the node shows no fields of it".into(),
+                why: "the node returns no fields".into(),
             }),
         }
     };
@@ -77,7 +77,7 @@ pub fn table(data: &Value, id: ObjectId) -> Result<(Entries, Option<Value>), Cha
         let name = node["name"]["json"].as_str();
         match (name, id_in(&node["value"]["json"])) {
             (Some(name), Some(value)) => entries.push((name.into(), value)),
-            _ => return Err(no_table(id, "an entry has no name or leads to no object")),
+            _ => return Err(no_table(id, "an entry has no name or no object")),
         }
     }
     let page = &fields["pageInfo"];

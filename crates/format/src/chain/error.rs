@@ -35,7 +35,7 @@ pub enum ChainError {
         why: String,
     },
     /// The responses are longer, or more, than for any real repository.
-    #[error("the Sui node at {url} gives more than is taken: {what}")]
+    #[error("a response of the Sui node at {url} exceeds a limit: {what}")]
     TooMuch {
         /// URL of the node.
         url: String,
@@ -43,7 +43,7 @@ pub enum ChainError {
         what: String,
     },
     /// The object does not exist.
-    #[error("there is no object {0} on the chain; is it of another network?")]
+    #[error("object {0} does not exist on the chain; check the network")]
     NoObject(ObjectId),
     /// The object has a different type.
     #[error("object {id} is not {expected}: {why}")]

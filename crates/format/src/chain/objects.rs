@@ -132,7 +132,10 @@ impl MoveObject {
             let latest =
                 text(&self.fields["latest_commit_manifest_cid"]).filter(|id| !id.is_empty());
             let latest = latest.map(str::parse).transpose().map_err(|_| {
-                self.not("a WalGit repository", "its latest manifest is no blob ID")
+                self.not(
+                    "a WalGit repository",
+                    "its latest manifest is not a blob ID",
+                )
             })?;
             Layout::Manifests { latest }
         } else if fields.contains_key("head_commit_id") || fields.contains_key("branches") {
@@ -142,7 +145,7 @@ impl MoveObject {
                 tags: self.id_of("tags"),
             }
         } else {
-            let why = format!("it is a {} and names no commit", self.kind);
+            let why = format!("it is a {} without a commit", self.kind);
             return Err(self.not("a WalGit repository", why));
         };
         Ok(RepositoryObject {
@@ -190,7 +193,7 @@ impl MoveObject {
                 name.map(str::to_owned).zip(id_in(&entry["object_id"]))
             });
             let entries: Option<Vec<_>> = entries.collect();
-            let why = "an entry has no name or leads to no object";
+            let why = "an entry has no name or no object";
             let entries = entries.ok_or_else(|| self.not("a WalGit tree", why))?;
             return Ok(EntryObject::Tree(entries));
         }
@@ -200,13 +203,13 @@ impl MoveObject {
             Some(0) => BlobContent::Inline(
                 self.inline(size)
                     .map(Bytes::from)
-                    .ok_or_else(|| bad("its content is not as long as it says"))?,
+                    .ok_or_else(|| bad("the length of its content differs from its size"))?,
             ),
             Some(1) => {
                 let blob = text(&self.fields["walrus_blob_id"]).and_then(|id| id.parse().ok());
-                BlobContent::Walrus(blob.ok_or_else(|| bad("its blob ID is none"))?)
+                BlobContent::Walrus(blob.ok_or_else(|| bad("it has no valid blob ID"))?)
             }
-            _ => return Err(bad("it is stored in a way this program does not know")),
+            _ => return Err(bad("its storage type is unknown")),
         };
         Ok(EntryObject::Blob(BlobObject {
             size,

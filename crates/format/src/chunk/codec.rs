@@ -59,17 +59,17 @@ impl Codec {
 
 /// Stored bytes and the codec that opens them.
 #[derive(Clone, Debug)]
-pub struct Sealed {
+pub struct EncodedChunk {
     /// Encoding of `bytes`.
     pub codec: Codec,
     /// The stored bytes.
     pub bytes: Vec<u8>,
 }
 
-impl Sealed {
+impl EncodedChunk {
     /// Stores the bytes uncompressed.
     pub fn raw(raw: &[u8]) -> Self {
-        Sealed {
+        EncodedChunk {
             codec: Codec::Raw,
             bytes: raw.to_vec(),
         }
@@ -112,9 +112,11 @@ pub enum ChunkError {
         found: ChunkHash,
     },
     /// Wrong number of bases.
-    #[error("chunk needs what it is a patch against, or its dictionary; it has {0}")]
+    #[error("chunk has {0} bases, which does not match its codec")]
     Bases(usize),
     /// A codec that this version does not support.
-    #[error("chunk uses codec {0}, which this version of walgit-fs does not know; update it")]
+    #[error(
+        "chunk uses codec {0}, which this version of walgit-fs does not support; update walgit-fs"
+    )]
     UnknownCodec(u8),
 }

@@ -8,7 +8,7 @@ use zstd::bulk::{Compressor, Decompressor};
 use zstd::dict::EncoderDictionary;
 use zstd::zstd_safe::{CParameter, DParameter};
 
-use super::codec::{Codec, MAX_WINDOW_LOG, Sealed, pays};
+use super::codec::{Codec, EncodedChunk, MAX_WINDOW_LOG, pays};
 use crate::id::ChunkHash;
 
 /// Prepared dictionaries that a thread caches. A repository has a handful.
@@ -68,7 +68,7 @@ impl Dictionary {
 
     /// Compresses `raw` with the dictionary, or stores it uncompressed if that saves too
     /// little.
-    pub fn seal(&self, raw: &[u8]) -> Sealed {
+    pub fn encode(&self, raw: &[u8]) -> EncodedChunk {
         let compress = || {
             let mut compressor = Compressor::with_prepared_dictionary(&self.prepared).ok()?;
             // The chunk reference already identifies the dictionary.
@@ -78,11 +78,11 @@ impl Dictionary {
             compressor.compress(raw).ok()
         };
         match compress() {
-            Some(bytes) if pays(bytes.len(), raw.len()) => Sealed {
+            Some(bytes) if pays(bytes.len(), raw.len()) => EncodedChunk {
                 codec: Codec::Dictionary,
                 bytes,
             },
-            _ => Sealed::raw(raw),
+            _ => EncodedChunk::raw(raw),
         }
     }
 }

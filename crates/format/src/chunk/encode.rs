@@ -5,14 +5,14 @@ use std::fmt;
 
 use zstd::zstd_safe::{self, CCtx, CParameter};
 
-use super::codec::{Codec, MAX_WINDOW_LOG, Sealed, pays};
+use super::codec::{Codec, EncodedChunk, MAX_WINDOW_LOG, pays};
 
 /// Smallest window of zstd, as a power of two.
 const MIN_WINDOW_LOG: u32 = 10;
 
 /// Compresses `raw` at zstd `level`, or stores it uncompressed if that saves too little.
 /// The output is deterministic for a given input, level and zstd version.
-pub fn seal(raw: &[u8], level: i32) -> Sealed {
+pub fn encode_chunk(raw: &[u8], level: i32) -> EncodedChunk {
     thread_local! {
         static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
     }
@@ -25,31 +25,31 @@ pub fn seal(raw: &[u8], level: i32) -> Sealed {
         slot.as_mut().and_then(|(_, c)| c.compress(raw).ok())
     });
     match compressed {
-        Some(bytes) if pays(bytes.len(), raw.len()) => Sealed {
+        Some(bytes) if pays(bytes.len(), raw.len()) => EncodedChunk {
             codec: Codec::Zstd,
             bytes,
         },
-        _ => Sealed::raw(raw),
+        _ => EncodedChunk::raw(raw),
     }
 }
 
 /// Encodes a sequence of patches. Reuses the compression context, because creating one
 /// costs more than a short patch. The bases must outlive it.
-pub struct Patcher<'b> {
+pub struct PatchEncoder<'b> {
     context: Option<CCtx<'b>>,
 }
 
-impl fmt::Debug for Patcher<'_> {
+impl fmt::Debug for PatchEncoder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Patcher").finish_non_exhaustive()
+        f.debug_struct("PatchEncoder").finish_non_exhaustive()
     }
 }
 
-impl<'b> Patcher<'b> {
+impl<'b> PatchEncoder<'b> {
     /// Creates a patcher and its compression context.
     #[expect(clippy::new_without_default, reason = "it takes memory")]
     pub fn new() -> Self {
-        Patcher {
+        PatchEncoder {
             context: CCtx::try_create(),
         }
     }
@@ -58,7 +58,7 @@ impl<'b> Patcher<'b> {
     /// [`MAX_BASE_BYTES`](super::MAX_BASE_BYTES), several bases being concatenated.
     /// `None` if memory is short. The caller decides whether the patch saves enough,
     /// because only the caller knows the size of the chunk without a patch.
-    pub fn seal(&mut self, raw: &[u8], base: &'b [u8], level: i32) -> Option<Sealed> {
+    pub fn encode(&mut self, raw: &[u8], base: &'b [u8], level: i32) -> Option<EncodedChunk> {
         let context = self.context.as_mut()?;
         let window = (base.len() + raw.len()).next_power_of_two().ilog2();
         for parameter in [
@@ -72,15 +72,15 @@ impl<'b> Patcher<'b> {
         let mut bytes = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
         context.compress2(&mut bytes, raw).ok()?;
         bytes.shrink_to_fit();
-        Some(Sealed {
+        Some(EncodedChunk {
             codec: Codec::Patch,
             bytes,
         })
     }
 }
 
-/// Encodes `raw` as a patch against the concatenation of `bases`: see [`Patcher::seal`].
-pub fn seal_patch(raw: &[u8], bases: &[&[u8]], level: i32) -> Option<Sealed> {
+/// Encodes `raw` as a patch against the concatenation of `bases`: see [`PatchEncoder::encode`].
+pub fn encode_patch(raw: &[u8], bases: &[&[u8]], level: i32) -> Option<EncodedChunk> {
     let joined;
     let base: &[u8] = match bases {
         [base] => base,
@@ -89,5 +89,5 @@ pub fn seal_patch(raw: &[u8], bases: &[&[u8]], level: i32) -> Option<Sealed> {
             &joined
         }
     };
-    Patcher::new().seal(raw, base, level)
+    PatchEncoder::new().encode(raw, base, level)
 }

@@ -24,9 +24,9 @@ mod whole;
 
 pub use crate::id::{BlobId, ChunkHash, ParseIdError};
 pub use budget::{Budget, Refused, Stop};
-pub use codec::{ChunkError, Codec, MAX_CHUNK, MAX_DATA_CHUNK, MAX_WINDOW_LOG, Sealed};
+pub use codec::{ChunkError, Codec, EncodedChunk, MAX_CHUNK, MAX_DATA_CHUNK, MAX_WINDOW_LOG};
 pub use dictionary::Dictionary;
-pub use encode::{Patcher, seal, seal_patch};
+pub use encode::{PatchEncoder, encode_chunk, encode_patch};
 pub use payload::{
     PAYLOAD_MAGIC, PAYLOAD_OVERHEAD, PayloadError, is_payload, open_payload, seal_payload,
 };
@@ -54,7 +54,7 @@ mod tests {
     }
 
     fn stored(raw: &[u8]) -> (ChunkRef, Bytes) {
-        let sealed = seal(raw, 3);
+        let sealed = encode_chunk(raw, 3);
         let chunk = based(raw, &sealed, &[]);
         (chunk, Bytes::from(sealed.bytes))
     }
@@ -82,7 +82,7 @@ mod tests {
     }
 
     /// A chunk stored as `sealed` with these bases.
-    fn based(raw: &[u8], sealed: &Sealed, bases: &[&[u8]]) -> ChunkRef {
+    fn based(raw: &[u8], sealed: &EncodedChunk, bases: &[&[u8]]) -> ChunkRef {
         Chunk {
             bases: bases.iter().map(|base| stored(base).0).collect(),
             ..Chunk::encoded(raw, sealed, plain(raw).location)
@@ -99,9 +99,9 @@ mod tests {
         let samples: Vec<&[u8]> = files.iter().map(String::as_bytes).collect();
         let dictionary = Dictionary::train(&samples, 4096, 9).unwrap();
         let raw = samples[7];
-        let sealed = dictionary.seal(raw);
+        let sealed = dictionary.encode(raw);
         assert_eq!(sealed.codec, Codec::Dictionary);
-        assert!(sealed.bytes.len() * 2 < seal(raw, 9).bytes.len());
+        assert!(sealed.bytes.len() * 2 < encode_chunk(raw, 9).bytes.len());
         let chunk = based(raw, &sealed, &[dictionary.bytes()]);
         let bytes = Bytes::from(sealed.bytes);
         let base = Bytes::copy_from_slice(dictionary.bytes());
@@ -124,7 +124,7 @@ mod tests {
             let at = at.index(raw.len());
             raw.splice(at..at, insert);
             let bases: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-            let sealed = seal_patch(&raw, &bases, 9).unwrap();
+            let sealed = encode_patch(&raw, &bases, 9).unwrap();
             prop_assert!(sealed.bytes.len() < 200);
             let chunk = based(&raw, &sealed, &bases);
             let bytes = Bytes::from(sealed.bytes);

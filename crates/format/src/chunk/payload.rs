@@ -25,10 +25,10 @@ pub enum PayloadError {
     #[error("it is not an encrypted payload (it does not start with WALGIT1)")]
     NotSealed,
     /// Shorter than a payload can be.
-    #[error("its encrypted payload is cut short")]
+    #[error("its encrypted payload is truncated")]
     Short,
     /// No key is given.
-    #[error("it is encrypted; give its key with --key FILE, or keep it with walgit-fs key add")]
+    #[error("it is encrypted; pass its key with --key FILE, or store it with walgit-fs key add")]
     NoKey,
     /// No key matches, or the bytes are damaged.
     #[error("none of the keys given opens it (or it was tampered with)")]

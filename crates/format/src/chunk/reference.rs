@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::codec::{ChunkError, Codec, MAX_CHUNK, Sealed};
+use super::codec::{ChunkError, Codec, EncodedChunk, MAX_CHUNK};
 use super::decode::decode;
 use super::range::ByteRange;
 use crate::id::{BlobId, ChunkHash};
@@ -82,7 +82,7 @@ impl<L> Chunk<L> {
 
     /// Creates a reference to the chunk with the plain bytes `raw`, stored as `encoded`. A
     /// length over the limit saturates, so that encoding the reference fails.
-    pub fn encoded(raw: &[u8], encoded: &Sealed, location: L) -> Self {
+    pub fn encoded(raw: &[u8], encoded: &EncodedChunk, location: L) -> Self {
         let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         Chunk {
             stored_len: len(&encoded.bytes),

@@ -120,7 +120,7 @@ impl Entries<'_, '_> {
             Codec::Patch => self.reader.count::<usize>(1)?,
         };
         if codec.has_bases() && !(1..=MAX_BASES).contains(&count) {
-            return Err(MalformedNode::Base("as many bases as no chunk may have"));
+            return Err(MalformedNode::Base("an invalid number of bases"));
         }
         self.further = (self.further.checked_sub(count.saturating_sub(1)))
             .ok_or(MalformedNode::Base("too many bases in all"))?;
@@ -220,7 +220,9 @@ fn resolve_bases(mut listed: Listed) -> Result<Vec<Base>, MalformedNode> {
                 let base = (number > at && number < count).then(|| &done[count - 1 - number]);
                 let base = base.ok_or(MalformedNode::Index(number as u64))?;
                 if base.chunk.codec.has_bases() {
-                    return Err(MalformedNode::Base("a dictionary that needs another"));
+                    return Err(MalformedNode::Base(
+                        "a dictionary that requires another chunk",
+                    ));
                 }
                 base.alone.clone()
             }
@@ -247,11 +249,13 @@ fn resolve(chunk: &ChunkRef, numbers: &[usize], bases: &[Base]) -> Result<Bases,
     };
     let bytes: u64 = found.iter().map(|base| u64::from(base.raw_len)).sum();
     if bytes > MAX_BASE_BYTES {
-        return Err(MalformedNode::Base("bases over their bound"));
+        return Err(MalformedNode::Base("bases over the size limit"));
     }
     let needs_another = |base: &ChunkRef| base.codec.has_bases();
     if chunk.codec == Codec::Dictionary && found.iter().any(needs_another) {
-        return Err(MalformedNode::Base("a dictionary that needs another"));
+        return Err(MalformedNode::Base(
+            "a dictionary that requires another chunk",
+        ));
     }
     Ok(found)
 }

@@ -99,7 +99,9 @@ impl Writer<'_> {
 /// Rejects a chunk with contradictory fields, some of which are not encoded.
 fn check_chunk(chunk: &PlannedChunk) -> Result<(), EncodeError> {
     if chunk.codec == Codec::Raw && chunk.raw_len != chunk.stored_len {
-        return Err(EncodeError::Chunk("two lengths though it is stored as is"));
+        return Err(EncodeError::Chunk(
+            "different plain and stored lengths though it is uncompressed",
+        ));
     }
     let bases = match chunk.codec {
         Codec::Raw | Codec::Zstd => 0..=0,
@@ -108,7 +110,7 @@ fn check_chunk(chunk: &PlannedChunk) -> Result<(), EncodeError> {
     };
     if !bases.contains(&chunk.bases.len()) {
         return Err(EncodeError::Chunk(
-            "as many bases as its codec does not allow",
+            "a number of bases that its codec does not allow",
         ));
     }
     Ok(())

@@ -197,7 +197,9 @@ mod tests {
         let said = read_all(&written(&[outer]));
         assert_eq!(
             said,
-            Err(MalformedNode::Base("a dictionary that needs another"))
+            Err(MalformedNode::Base(
+                "a dictionary that requires another chunk"
+            ))
         );
     }
 
@@ -211,6 +213,6 @@ mod tests {
         let mut large = chunk(1, Codec::Zstd, vec![]);
         large.raw_len = MAX_BASE_BYTES as u32 + 1;
         let said = read_all(&written(&[chunk(2, Codec::Patch, vec![large])]));
-        assert_eq!(said, Err(MalformedNode::Base("bases over their bound")));
+        assert_eq!(said, Err(MalformedNode::Base("bases over the size limit")));
     }
 }

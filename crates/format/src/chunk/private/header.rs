@@ -28,23 +28,25 @@ pub enum PrivateError {
     #[error("it is not encrypted (it does not start with WGSEALED)")]
     NotPrivate,
     /// A newer version of the format.
-    #[error("it is encrypted in version {0}, this walgit-fs reads up to {VERSION}; update it")]
+    #[error(
+        "its encryption has version {0}, and this walgit-fs reads up to {VERSION}; update walgit-fs"
+    )]
     Version(u16),
     /// Its header or its length is damaged.
-    #[error("what it is encrypted in is damaged")]
+    #[error("its encrypted blob is damaged")]
     Damaged,
     /// No key is given.
     #[error(
-        "it is encrypted; give its key with --key FILE, or keep it with walgit-fs key add NAME FILE"
+        "it is encrypted; pass its key with --key FILE, or store it with walgit-fs key add NAME FILE"
     )]
     NoKey,
     /// The blob is intact, but sealed with another key.
     #[error(
-        "it is encrypted with another key than those at hand; give the right one with --key FILE, or keep it with walgit-fs key add NAME FILE"
+        "it is encrypted with a different key; pass it with --key FILE, or store it with walgit-fs key add NAME FILE"
     )]
     WrongKey,
     /// A block that is damaged.
-    #[error("block {0} is not what was encrypted")]
+    #[error("encrypted block {0} is damaged")]
     Block(u32),
     /// More bytes than a blob can hold.
     #[error("{0} bytes are more than one encrypted blob holds")]
