@@ -22,79 +22,69 @@ use reqwest::Url;
 
 use super::Shared;
 use super::connection::Peer;
-use super::faults::{Fault, Tally};
+use super::faults::{Fault, FaultCounts};
 use super::peer_uid::peer_uid;
 use walrus_client::auth::is_loopback;
 
-pub(super) type Refusal = (StatusCode, String);
+pub(super) type AdminError = (StatusCode, String);
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new().route("/devnet/faults", get(faults).put(set_faults))
 }
 
-/// Refuses requests of web pages, and requests for another host.
-pub(super) async fn no_web_page(request: Request, next: Next) -> Result<Response, Refusal> {
+/// Refuses requests of web pages, for another host, and of clients on other machines or of
+/// other users.
+pub(super) async fn restrict(
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Result<Response, AdminError> {
+    let refused = |message: &str| Err((StatusCode::FORBIDDEN, message.to_owned()));
     let headers = request.headers();
     // A page opened from the address bar does not belong to another site.
     let site = headers
         .get("sec-fetch-site")
         .is_some_and(|site| site != "none");
     if site || headers.contains_key(ORIGIN) {
-        let message = "web pages may not do this".into();
-        return Err((StatusCode::FORBIDDEN, message));
+        return refused("web pages may not do this");
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let url = host.and_then(|host| Url::parse(&format!("http://{host}/")).ok());
     if !url.is_some_and(|url| is_loopback(&url)) {
-        let message = "only requests to localhost, 127.0.0.1 or [::1] may do this".into();
-        return Err((StatusCode::FORBIDDEN, message));
+        return refused("only requests to localhost, 127.0.0.1 or [::1] may do this");
     }
-    Ok(next.run(request).await)
-}
-
-/// Refuses clients on other machines, and clients of other users.
-pub(super) async fn local(peer: &Peer) -> Result<(), Refusal> {
     // Resets a fault of the previous request on this connection.
-    peer.drip(None);
-    let refused = |message: &str| Err((StatusCode::FORBIDDEN, message.to_owned()));
+    peer.delay_bytes(None);
     if !peer.address.ip().to_canonical().is_loopback() {
         return refused("only clients on the same machine may do this");
     }
-    let (address, own) = (peer.address, peer.own);
     // The table is long if there are many sockets.
-    let uid = tokio::task::spawn_blocking(move || peer_uid(address, own?));
+    let uid = tokio::task::spawn_blocking(move || peer_uid(peer.address, peer.local_address?));
     let own = rustix::process::geteuid().as_raw();
     match uid.await {
-        Ok(Some(uid)) if uid == own || uid == 0 => Ok(()),
+        Ok(Some(uid)) if uid == own || uid == 0 => Ok(next.run(request).await),
         _ => refused("only processes of the user who runs the server may do this"),
     }
 }
 
-async fn faults(
-    State(server): State<Shared>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-) -> Result<Json<Vec<Tally>>, Refusal> {
-    local(&peer).await?;
-    Ok(Json(server.faults.tally()))
+async fn faults(State(server): State<Shared>) -> Json<Vec<FaultCounts>> {
+    Json(server.faults.counts())
 }
 
 async fn set_faults(
     State(server): State<Shared>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
     body: String,
-) -> Result<Json<Vec<Tally>>, Refusal> {
-    local(&peer).await?;
+) -> Result<Json<Vec<FaultCounts>>, AdminError> {
     let bad = |error: String| (StatusCode::BAD_REQUEST, error);
-    let specs: Vec<String> = match body.trim_start().starts_with('[') {
-        true => serde_json::from_str(&body).map_err(|error| bad(error.to_string()))?,
-        false => body.lines().map(str::trim).map(str::to_owned).collect(),
+    let specs: Vec<String> = if body.trim_start().starts_with('[') {
+        serde_json::from_str(&body).map_err(|error| bad(error.to_string()))?
+    } else {
+        body.lines().map(str::trim).map(str::to_owned).collect()
     };
     let specs = specs.iter().filter(|spec| !spec.is_empty());
-    let faults = specs
-        .map(|spec| spec.parse())
-        .collect::<Result<Vec<Fault>, _>>();
+    let faults: Result<Vec<Fault>, _> = specs.map(|spec| spec.parse()).collect();
     server
         .faults
         .set(faults.map_err(|error| bad(error.to_string()))?);
-    Ok(Json(server.faults.tally()))
+    Ok(Json(server.faults.counts()))
 }

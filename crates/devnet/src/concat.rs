@@ -4,7 +4,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::{HeaderMap, Method};
+use axum::http::request::Parts;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,56 +14,56 @@ use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 
 use super::errors::ApiError;
-use super::params::{ConcatParams, Params, ReadOptions};
+use super::params::{Params, ReadOptions};
 use super::{Server, Shared, objects, reading};
 use walgit_format::chunk::{BlobId, ByteRange};
+
+/// Parameters of `concat`: IDs of blobs or objects, as a list separated by commas in a query
+/// and as an array in JSON.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConcatParams<Ids> {
+    ids: Ids,
+    strict_consistency_check: Option<bool>,
+    skip_consistency_check: Option<bool>,
+}
+
+impl<Ids> ConcatParams<Ids> {
+    fn options(&self) -> ReadOptions {
+        ReadOptions {
+            strict_consistency_check: self.strict_consistency_check == Some(true),
+            skip_consistency_check: self.skip_consistency_check == Some(true),
+        }
+    }
+}
 
 /// `GET /v1alpha/blobs/concat?ids=`.
 pub(super) async fn by_query(
     State(server): State<Shared>,
-    Params(asked): Params<ConcatParams>,
-    method: Method,
-    headers: HeaderMap,
+    Params(params): Params<ConcatParams<String>>,
+    request: Parts,
 ) -> Result<Response, ApiError> {
-    let options = ReadOptions {
-        strict_consistency_check: asked.strict_consistency_check,
-        skip_consistency_check: asked.skip_consistency_check,
-    };
-    let ids = asked.ids.split(',').map(str::trim);
+    let ids = params.ids.split(',').map(str::trim);
     let ids = ids.filter(|id| !id.is_empty()).map(str::to_owned).collect();
-    answer(&server, ids, options, &method, &headers)
-}
-
-/// Body of `POST /v1alpha/blobs/concat`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Wanted {
-    ids: Vec<String>,
-    strict_consistency_check: Option<bool>,
-    skip_consistency_check: Option<bool>,
+    answer(&server, ids, params.options(), &request)
 }
 
 /// `POST /v1alpha/blobs/concat`.
 pub(super) async fn by_body(
     State(server): State<Shared>,
-    method: Method,
-    headers: HeaderMap,
-    wanted: Result<Json<Wanted>, JsonRejection>,
+    request: Parts,
+    params: Result<Json<ConcatParams<Vec<String>>>, JsonRejection>,
 ) -> Result<Response, ApiError> {
-    let Json(wanted) = wanted.map_err(|error| ApiError::bad(error.body_text()))?;
-    let options = ReadOptions {
-        strict_consistency_check: wanted.strict_consistency_check == Some(true),
-        skip_consistency_check: wanted.skip_consistency_check == Some(true),
-    };
-    answer(&server, wanted.ids, options, &method, &headers)
+    let Json(params) = params.map_err(|error| ApiError::bad(error.body_text()))?;
+    let options = params.options();
+    answer(&server, params.ids, options, &request)
 }
 
 fn answer(
     server: &Server,
     ids: Vec<String>,
     options: ReadOptions,
-    method: &Method,
-    headers: &HeaderMap,
+    request: &Parts,
 ) -> Result<Response, ApiError> {
     if ids.is_empty() {
         return Err(ApiError::bad("at least one blob ID or object ID is needed"));
@@ -79,7 +79,7 @@ fn answer(
     let bodies = stream::iter(parts)
         .flat_map(move |(blob, range)| Box::pin(reading::slices(store.clone(), blob, range)));
     let mut response = Response::new(Body::from_stream(bodies));
-    reading::headers(response.headers_mut(), &etag, method, headers)?;
+    reading::headers(response.headers_mut(), &etag, request)?;
     Ok(response)
 }
 

@@ -1,4 +1,4 @@
-//! Connections without send delay, which can be reset or slowed to a drip.
+//! Connections without send delay, which can be reset or slowed to single bytes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,23 +14,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
 
-/// A listener whose connections are [`Wire`]s.
-pub(super) struct Wires(pub(super) TcpListener);
+/// A listener whose connections are [`FaultyConnection`]s.
+pub(super) struct FaultyListener(pub(super) TcpListener);
 
 /// A client's connection.
-pub(super) struct Wire {
+pub(super) struct FaultyConnection {
     stream: TcpStream,
-    state: Arc<State>,
+    faults: Arc<ConnectionFaults>,
     /// Pause before the next byte.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 /// Per-connection faults, set by handlers.
 #[derive(Debug, Default)]
-struct State {
-    cut: AtomicBool,
+struct ConnectionFaults {
+    is_reset: AtomicBool,
     /// Milliseconds before each byte; 0 for none.
-    drip: AtomicU64,
+    byte_delay_ms: AtomicU64,
 }
 
 /// Peer of a request's connection.
@@ -38,48 +38,48 @@ struct State {
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
     /// Local address.
-    pub(super) own: Option<SocketAddr>,
-    state: Arc<State>,
+    pub(super) local_address: Option<SocketAddr>,
+    faults: Arc<ConnectionFaults>,
 }
 
 impl Peer {
     /// Resets the connection instead of sending further bytes.
     pub(super) fn reset(&self) {
-        self.state.cut.store(true, Ordering::Relaxed);
+        self.faults.is_reset.store(true, Ordering::Relaxed);
     }
 
     /// Sends all further bytes, including headers, one by one with this pause before
     /// each; without a pause for `None`.
-    pub(super) fn drip(&self, pause: Option<Duration>) {
+    pub(super) fn delay_bytes(&self, pause: Option<Duration>) {
         let pause = pause.map_or(0, |pause| pause.as_millis() as u64);
-        self.state.drip.store(pause, Ordering::Relaxed);
+        self.faults.byte_delay_ms.store(pause, Ordering::Relaxed);
     }
 }
 
-impl Connected<IncomingStream<'_, Wires>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Wires>) -> Self {
+impl Connected<IncomingStream<'_, FaultyListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, FaultyListener>) -> Self {
         Peer {
             address: *stream.remote_addr(),
-            own: stream.io().stream.local_addr().ok(),
-            state: stream.io().state.clone(),
+            local_address: stream.io().stream.local_addr().ok(),
+            faults: stream.io().faults.clone(),
         }
     }
 }
 
-impl Listener for Wires {
-    type Io = Wire;
+impl Listener for FaultyListener {
+    type Io = FaultyConnection;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Wire, SocketAddr) {
+    async fn accept(&mut self) -> (FaultyConnection, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.0).await;
         // A response in two segments must not wait for an acknowledgement between them.
         let _ = stream.set_nodelay(true);
-        let wire = Wire {
+        let connection = FaultyConnection {
             stream,
-            state: Arc::default(),
+            faults: Arc::default(),
             pause: None,
         };
-        (wire, address)
+        (connection, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -87,14 +87,14 @@ impl Listener for Wires {
     }
 }
 
-impl Wire {
+impl FaultyConnection {
     fn pause(&mut self, ms: u64) -> &mut Pin<Box<Sleep>> {
         let pause = || Box::pin(tokio::time::sleep(Duration::from_millis(ms)));
         self.pause.get_or_insert_with(pause)
     }
 
     fn check(&self) -> io::Result<()> {
-        if !self.state.cut.load(Ordering::Relaxed) {
+        if !self.faults.is_reset.load(Ordering::Relaxed) {
             return Ok(());
         }
         // Closing without linger sends a reset.
@@ -103,7 +103,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for FaultyConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -113,17 +113,17 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for FaultyConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.check()?;
-        let bytes = match self.state.drip.load(Ordering::Relaxed) {
+        let bytes = match self.faults.byte_delay_ms.load(Ordering::Relaxed) {
             0 => bytes,
-            drip => {
-                ready!(self.pause(drip).as_mut().poll(context));
+            ms => {
+                ready!(self.pause(ms).as_mut().poll(context));
                 self.pause = None;
                 &bytes[..bytes.len().min(1)]
             }
@@ -137,7 +137,7 @@ impl AsyncWrite for Wire {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check()?;
-        if self.state.drip.load(Ordering::Relaxed) != 0 {
+        if self.faults.byte_delay_ms.load(Ordering::Relaxed) != 0 {
             let first = slices.iter().find(|slice| !slice.is_empty());
             return self.poll_write(context, first.map_or(&[], |slice| slice));
         }

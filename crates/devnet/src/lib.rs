@@ -5,17 +5,9 @@
 //! same limits. Tests, benchmarks and offline users run against it. The client cannot
 //! distinguish it from the network and thus contains no mock.
 //!
-//! - [`params`]: parameters of requests;
-//! - [`reading`], [`concat`]: reads, by blob ID or by [`objects`];
-//! - [`storing`]: writes, and the answers of a publisher;
-//! - [`quilts`]: several files in one blob, in the network's encoding;
-//! - [`errors`]: the network's error format;
-//! - [`traffic`]: transmission of a request over the [`link`] (a round trip per request,
-//!   one shared bandwidth), with the configured [`faults`], on a [`wire`] that can be
-//!   reset;
-//! - [`admin`]: changes of the faults at run time; [`epochs`]: on-chain functions:
-//!   ending epochs, extending, deleting;
-//! - [`demand`]: authentication of uploads, and [`issuer`], which issues the tokens.
+//! A request passes the [`link`] and the [`faults`] ([`traffic`]), then the authentication of
+//! uploads ([`upload_auth`]); the [`admin`] API and the on-chain functions ([`epochs`]) pass
+//! neither.
 //!
 //! Where the descriptions and the network differ, or leave something open, this crate
 //! decides and tests the behavior: the answer to a body over the limit, or to too many
@@ -57,13 +49,13 @@ use axum::routing::{get, put};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use connection::{Peer, Wires};
+use connection::{FaultyListener, Peer};
 use errors::ApiError;
 use faults::Faults;
 pub use faults::{BadFault, Fault};
-use link::Link;
-use upload_auth::Demand;
+use link::SimulatedLink;
 pub use upload_auth::RequiredAuth;
+use upload_auth::UploadAuth;
 use walgit_format::chunk::BlobId;
 use walrus_client::{LocalDir, StoreError};
 
@@ -132,21 +124,17 @@ impl fmt::Debug for DevnetConfig {
 
 /// Error of starting the server.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // The messages name the fields.
 pub enum DevnetError {
-    /// The directory is not usable.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The address is not usable.
     #[error("cannot listen on {listen}: {source}; choose another with --listen ADDR:PORT")]
     Listen {
-        /// The address.
         listen: SocketAddr,
-        /// Error of the system.
         source: std::io::Error,
     },
-    /// The configured key cannot verify tokens.
-    #[error("the key that tokens are checked with: {0}")]
-    RequiredAuth(#[from] walrus_client::auth::BadKey),
+    #[error("cannot verify tokens with the key: {0}")]
+    Key(#[from] walrus_client::auth::BadKey),
 }
 
 /// A running embedded Walrus server.
@@ -180,9 +168,9 @@ impl Devnet {
 /// State shared by all handlers.
 struct Server {
     store: LocalDir,
-    link: Arc<Link>,
+    link: Arc<SimulatedLink>,
     faults: Faults,
-    demand: Demand,
+    upload_auth: UploadAuth,
     config: DevnetConfig,
 }
 
@@ -203,11 +191,11 @@ pub async fn serve(mut config: DevnetConfig) -> Result<Devnet, DevnetError> {
     let failed = |source| DevnetError::Listen { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let demand = Demand::new(std::mem::take(&mut config.require), &own_url(address))?;
+    let upload_auth = UploadAuth::new(std::mem::take(&mut config.require), &own_url(address))?;
     let server = Arc::new(Server {
         store,
-        demand,
-        link: Arc::new(Link::new(config.latency, config.bandwidth_mbit)),
+        upload_auth,
+        link: Arc::new(SimulatedLink::new(config.latency, config.bandwidth_mbit)),
         faults: Faults::new(config.seed, config.faults.clone()),
         config,
     });
@@ -215,15 +203,15 @@ pub async fn serve(mut config: DevnetConfig) -> Result<Devnet, DevnetError> {
     let routes = network(&server)
         .layer(middleware::from_fn_with_state(
             server.clone(),
-            traffic::on_the_way,
+            traffic::transmit,
         ))
-        .merge(own.layer(middleware::from_fn(admin::no_web_page)))
+        .merge(own.layer(middleware::from_fn(admin::restrict)))
         .with_state(server)
         .into_make_service_with_connect_info::<Peer>();
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
     let served = tokio::spawn(async move {
-        let serving = axum::serve(Wires(listener), routes).with_graceful_shutdown(stopped);
+        let serving = axum::serve(FaultyListener(listener), routes).with_graceful_shutdown(stopped);
         if let Err(error) = serving.await {
             tracing::warn!("the embedded Walrus ended: {error}");
         }
@@ -237,21 +225,22 @@ pub async fn serve(mut config: DevnetConfig) -> Result<Devnet, DevnetError> {
 
 /// URL for clients on this machine of a server that listens on `address`.
 fn own_url(address: SocketAddr) -> String {
-    match address.ip().is_unspecified() {
-        true => format!("http://127.0.0.1:{}", address.port()),
-        false => format!("http://{address}"),
+    if address.ip().is_unspecified() {
+        return format!("http://127.0.0.1:{}", address.port());
     }
+    format!("http://{address}")
 }
 
 /// Routes of the network's API, and of the issuer if this server is one.
 fn network(server: &Shared) -> Router<Shared> {
-    let demanded = || middleware::from_fn_with_state(server.clone(), upload_auth::shown);
-    let issuer = match server.demand.issuer() {
+    let authenticated =
+        || middleware::from_fn_with_state(server.clone(), upload_auth::authenticate);
+    let issuer = match server.upload_auth.issuer() {
         Some(_) => issuer::routes(),
         None => Router::new(),
     };
     issuer
-        .route("/v1/blobs", put(storing::store).layer(demanded()))
+        .route("/v1/blobs", put(storing::store).layer(authenticated()))
         .route("/v1/blobs/{blob_id}", get(reading::read))
         .route(
             "/v1/blobs/{blob_id}/byte-range",
@@ -265,7 +254,7 @@ fn network(server: &Shared) -> Router<Shared> {
             "/v1alpha/blobs/concat",
             get(concat::by_query).post(concat::by_body),
         )
-        .route("/v1/quilts", put(quilts::store).layer(demanded()))
+        .route("/v1/quilts", put(quilts::store).layer(authenticated()))
         .route("/v1/quilts/{quilt_id}/patches", get(quilts::list))
         .route(
             "/v1/blobs/by-quilt-id/{quilt_id}/{identifier}",
@@ -284,11 +273,8 @@ fn network(server: &Shared) -> Router<Shared> {
 /// `GET /v1/api`: lists the supported requests.
 async fn describe() -> axum::Json<serde_json::Value> {
     let answers = |verbs: &[&str]| -> serde_json::Value {
-        verbs
-            .iter()
-            .map(|verb| (verb.to_string(), serde_json::json!({"responses": {}})))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
+        let answer = |verb: &&str| (verb.to_string(), serde_json::json!({"responses": {}}));
+        serde_json::Value::Object(verbs.iter().map(answer).collect())
     };
     axum::Json(serde_json::json!({
         "openapi": "3.1.0",

@@ -1,29 +1,30 @@
 //! Simulated link with limited bandwidth and latency.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt as _};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Bytes sent at once; small, so that responses share the link.
-const SLICE: usize = 16 << 10;
+const MAX_SLICE: usize = 16 << 10;
 /// Sends per second on a slow link, so that it is slow rather than silent.
-const PIECES_A_SECOND: f64 = 20.0;
+const SLICES_PER_SECOND: f64 = 20.0;
 
 /// One link shared by all clients.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct SimulatedLink {
     latency: Duration,
     bytes_per_second: Option<f64>,
     /// When the link will have sent all queued bytes.
     free: Mutex<Instant>,
 }
 
-impl Link {
+impl SimulatedLink {
     pub(super) fn new(latency: Duration, mbit: Option<f64>) -> Self {
-        Link {
+        SimulatedLink {
             latency,
             bytes_per_second: mbit.map(|mbit| mbit * 1e6 / 8.0),
             free: Mutex::new(Instant::now()),
@@ -38,12 +39,12 @@ impl Link {
     }
 
     /// Limits a body to the bandwidth of the link.
-    pub(super) fn carry<E: Send + 'static>(
+    pub(super) fn throttle<E: Send + 'static>(
         self: Arc<Self>,
         body: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
     ) -> impl Stream<Item = Result<Bytes, E>> + Send + 'static {
-        let at_once = |speed: f64| ((speed / PIECES_A_SECOND) as usize).clamp(1, SLICE);
-        let paced = self.bytes_per_second.map(at_once);
+        let slice_len = |speed: f64| ((speed / SLICES_PER_SECOND) as usize).clamp(1, MAX_SLICE);
+        let paced = self.bytes_per_second.map(slice_len);
         let slices = body.flat_map(move |part| {
             let mut slices = Vec::new();
             match (part, paced) {
@@ -73,7 +74,7 @@ impl Link {
             return;
         };
         let sent = {
-            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut free = self.free.lock();
             *free = (*free).max(Instant::now()) + Duration::from_secs_f64(bytes as f64 / speed);
             *free
         };
@@ -87,11 +88,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn two_bodies_share_one_bandwidth() {
-        let link = Arc::new(Link::new(Duration::ZERO, Some(8.0)));
+        let link = Arc::new(SimulatedLink::new(Duration::ZERO, Some(8.0)));
         let body = || futures_util::stream::iter([Ok::<_, ()>(Bytes::from(vec![0; 500_000]))]);
         let started = Instant::now();
-        let one = link.clone().carry(body()).count();
-        let two = link.carry(body()).count();
+        let one = link.clone().throttle(body()).count();
+        let two = link.throttle(body()).count();
         futures_util::future::join(one, two).await;
         // 1 MB at 1 MB a second.
         let took = started.elapsed().as_secs_f64();

@@ -25,20 +25,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 /// Consistency checks that a reader may request. A directory is always consistent, so
 /// they have no effect, but exclude each other.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct ReadOptions {
-    #[serde(default)]
     pub(super) strict_consistency_check: bool,
-    #[serde(default)]
     pub(super) skip_consistency_check: bool,
 }
 
 impl ReadOptions {
     pub(super) fn check(self) -> Result<(), ApiError> {
-        match self.strict_consistency_check && self.skip_consistency_check {
-            true => Err(ApiError::both_checks()),
-            false => Ok(()),
+        if self.strict_consistency_check && self.skip_consistency_check {
+            return Err(ApiError::both_checks());
         }
+        Ok(())
     }
 }
 
@@ -50,32 +48,16 @@ pub(super) struct ByteRangeParams {
     pub(super) length: u64,
 }
 
-/// Parameters of `concat`, including the read options.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ConcatParams {
-    /// Blob and object IDs, separated by commas.
-    pub(super) ids: String,
-    #[serde(default)]
-    pub(super) strict_consistency_check: bool,
-    #[serde(default)]
-    pub(super) skip_consistency_check: bool,
-}
-
 /// Options for storing a blob.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct StoreOptions {
     epochs: Option<u32>,
-    #[serde(default)]
     deletable: bool,
-    #[serde(default)]
     permanent: bool,
     /// Creates a new object even if the blob exists.
-    #[serde(default)]
     pub(super) force: bool,
     /// Extends existing storage instead of buying new storage.
-    #[serde(default)]
     pub(super) reuse_resources: bool,
     encoding_type: Option<String>,
     quilt_version: Option<String>,

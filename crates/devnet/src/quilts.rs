@@ -7,7 +7,8 @@ use std::fs::File;
 use axum::body::Body;
 use axum::extract::{FromRequest as _, Multipart, Path, Request, State};
 use axum::http::header::{CONTENT_LENGTH, RANGE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::Response;
 use axum::{Extension, Json};
 use serde::Deserialize;
@@ -54,7 +55,7 @@ pub(super) async fn store(
     let members = members(request).await?;
     let encode = move || quilt::encode(members).map_err(|error| ApiError::bad(error.to_string()));
     let (blob, patches) = blocking(encode).await?;
-    let (quilt, result) = storing::keep(&server, blob.into(), options, fault).await?;
+    let (quilt, result) = storing::store_body(&server, blob.into(), options, fault).await?;
     let stored = patches.iter().map(|patch| {
         json!({
             "identifier": patch.identifier,
@@ -119,11 +120,10 @@ fn id_of(quilt: BlobId, patch: &Patch) -> PatchId {
 pub(super) async fn read_by_identifier(
     State(server): State<Shared>,
     Path((quilt, identifier)): Path<(String, String)>,
-    method: Method,
-    headers: HeaderMap,
+    request: Parts,
 ) -> Result<Response, ApiError> {
     let quilt = reading::parse(&quilt)?;
-    read(server, quilt, method, headers, move |patch| {
+    read(server, quilt, request, move |patch| {
         patch.identifier == identifier
     })
     .await
@@ -133,12 +133,11 @@ pub(super) async fn read_by_identifier(
 pub(super) async fn read_by_patch(
     State(server): State<Shared>,
     Path(id): Path<String>,
-    method: Method,
-    headers: HeaderMap,
+    request: Parts,
 ) -> Result<Response, ApiError> {
     let wanted: PatchId = id.parse().map_err(|_| ApiError::bad_id(&id))?;
     let quilt = wanted.quilt;
-    read(server, quilt, method, headers, move |patch| {
+    read(server, quilt, request, move |patch| {
         id_of(quilt, patch) == wanted
     })
     .await
@@ -166,8 +165,7 @@ pub(super) async fn list(
 async fn read(
     server: Shared,
     quilt: BlobId,
-    method: Method,
-    asked: HeaderMap,
+    request: Parts,
     wanted: impl Fn(&Patch) -> bool + Send + 'static,
 ) -> Result<Response, ApiError> {
     let (patch, content) = blocking(move || {
@@ -179,19 +177,19 @@ async fn read(
         Ok((patch, content))
     })
     .await?;
-    if let Some(range) = asked.get(RANGE) {
+    if let Some(range) = request.headers.get(RANGE) {
         reading::closed_range(range, content.len() as u64)?;
     }
     let len = content.len();
-    let body = match method {
+    let body = match request.method {
         Method::HEAD => Body::empty(),
         _ => Body::from(content),
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    reading::headers(headers, &quilt.to_string(), &method, &asked)?;
+    reading::headers(headers, &quilt.to_string(), &request)?;
     headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
-    let mirrored = reading::mirrored(&method, &asked).is_some();
+    let mirrored = reading::mirrored(&request).is_some();
     for (name, value) in &patch.tags {
         let known = TAG_HEADERS
             .iter()

@@ -7,6 +7,7 @@ use axum::http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE,
     X_CONTENT_TYPE_OPTIONS,
 };
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use walgit_format::chunk::{BlobId, ByteRange};
 use walrus_client::{LocalDir, ReadRange};
 
 /// Bytes per disk read.
-const SLICE: u64 = 256 << 10;
+const READ_LEN: u64 = 256 << 10;
 
 impl Server {
     /// Returns the length of a readable blob.
@@ -41,9 +42,9 @@ impl Server {
 
 /// Random draw that selects a wrong blob to return, if any.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mistaken(pub(super) Option<u64>);
+pub(super) struct WrongBlob(pub(super) Option<u64>);
 
-impl Mistaken {
+impl WrongBlob {
     /// Returns the blob to send; a wrong one only if it is at least as long, so that any
     /// range of the right one is valid.
     fn instead_of(self, server: &Server, blob: BlobId) -> Result<BlobId, ApiError> {
@@ -70,13 +71,12 @@ pub(super) async fn read(
     State(server): State<Shared>,
     Path(id): Path<String>,
     Params(options): Params<ReadOptions>,
-    Extension(mistaken): Extension<Mistaken>,
-    method: Method,
-    headers: HeaderMap,
+    Extension(mistaken): Extension<WrongBlob>,
+    request: Parts,
 ) -> Result<Response, ApiError> {
     options.check()?;
     let blob = mistaken.instead_of(&server, parse(&id)?)?;
-    whole(&server, blob, &method, &headers)
+    whole(&server, blob, &request)
 }
 
 /// `GET /v1/blobs/by-object-id/{object_id}`: an owned or a shared object.
@@ -84,30 +84,24 @@ pub(super) async fn read_by_object(
     State(server): State<Shared>,
     Path(object): Path<String>,
     Params(options): Params<ReadOptions>,
-    method: Method,
-    headers: HeaderMap,
+    request: Parts,
 ) -> Result<Response, ApiError> {
     options.check()?;
     let blob = objects::find(&server.store, &object)?;
     let blob = blob.ok_or_else(|| ApiError::blob_not_found(object))?;
-    whole(&server, blob, &method, &headers)
+    whole(&server, blob, &request)
 }
 
 /// Returns the blob, or the part that a `Range` header requests.
-fn whole(
-    server: &Server,
-    blob: BlobId,
-    method: &Method,
-    headers: &HeaderMap,
-) -> Result<Response, ApiError> {
+fn whole(server: &Server, blob: BlobId, request: &Parts) -> Result<Response, ApiError> {
     let len = server.readable(blob)?;
     let etag = blob.to_string();
-    let Some(range) = headers.get(RANGE) else {
+    let Some(range) = request.headers.get(RANGE) else {
         let all = ByteRange::new(0, len);
-        return answer(&server.store, blob, all, &etag, method, headers);
+        return answer(&server.store, blob, all, &etag, request);
     };
     let part = closed_range(range, len)?;
-    let mut response = answer(&server.store, blob, part, &etag, method, headers)?;
+    let mut response = answer(&server.store, blob, part, &etag, request)?;
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     let range = format!("bytes {}-{}/{len}", part.start(), part.end() - 1);
     let range = HeaderValue::try_from(range).map_err(ApiError::internal)?;
@@ -120,14 +114,13 @@ fn whole(
 pub(super) async fn read_byte_range(
     State(server): State<Shared>,
     Path(id): Path<String>,
-    Params(wanted): Params<ByteRangeParams>,
-    Extension(mistaken): Extension<Mistaken>,
-    method: Method,
-    headers: HeaderMap,
+    Params(params): Params<ByteRangeParams>,
+    Extension(mistaken): Extension<WrongBlob>,
+    request: Parts,
 ) -> Result<Response, ApiError> {
     let blob = mistaken.instead_of(&server, parse(&id)?)?;
     let len = server.readable(blob)?;
-    let ByteRangeParams { start, length } = wanted;
+    let ByteRangeParams { start, length } = params;
     let range = ByteRange::new(start, length);
     if range.is_empty() || range.len() != length || range.end() > len {
         return Err(ApiError::byte_range(format!(
@@ -135,7 +128,7 @@ pub(super) async fn read_byte_range(
         )));
     }
     let etag = format!("{blob}-{start}-{length}");
-    answer(&server.store, blob, range, &etag, &method, &headers)
+    answer(&server.store, blob, range, &etag, &request)
 }
 
 /// Returns a range of a blob, with the network's headers.
@@ -144,15 +137,14 @@ fn answer(
     blob: BlobId,
     part: ByteRange,
     etag: &str,
-    method: &Method,
-    asked: &HeaderMap,
+    request: &Parts,
 ) -> Result<Response, ApiError> {
-    let body = match *method {
+    let body = match request.method {
         Method::HEAD => Body::empty(),
         _ => Body::from_stream(slices(store.clone(), blob, part)),
     };
     let mut response = Response::new(body);
-    headers(response.headers_mut(), etag, method, asked)?;
+    headers(response.headers_mut(), etag, request)?;
     let len = HeaderValue::from(part.len());
     response.headers_mut().insert(CONTENT_LENGTH, len);
     Ok(response)
@@ -163,27 +155,27 @@ fn answer(
 pub(super) fn headers(
     headers: &mut HeaderMap,
     etag: &str,
-    method: &Method,
-    asked: &HeaderMap,
+    request: &Parts,
 ) -> Result<(), ApiError> {
-    let etag = HeaderValue::try_from(etag).map_err(ApiError::internal)?;
-    headers.insert(ETAG, etag);
-    let cached = HeaderValue::from_static("public, max-age=86400, stale-while-revalidate=3600");
-    headers.insert(CACHE_CONTROL, cached);
-    let nosniff = HeaderValue::from_static("nosniff");
-    headers.insert(X_CONTENT_TYPE_OPTIONS, nosniff);
-    let bytes = HeaderValue::from_static("application/octet-stream");
-    headers.insert(CONTENT_TYPE, mirrored(method, asked).unwrap_or(bytes));
+    let fixed = HeaderValue::from_static;
+    headers.insert(
+        ETAG,
+        HeaderValue::try_from(etag).map_err(ApiError::internal)?,
+    );
+    let cached = "public, max-age=86400, stale-while-revalidate=3600";
+    headers.insert(CACHE_CONTROL, fixed(cached));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
+    let bytes = || fixed("application/octet-stream");
+    headers.insert(CONTENT_TYPE, mirrored(request).unwrap_or_else(bytes));
     Ok(())
 }
 
 /// Content type that the reader accepts.
-pub(super) fn mirrored(method: &Method, asked: &HeaderMap) -> Option<HeaderValue> {
-    let wanted = asked
-        .get(ACCEPT)
-        .filter(|kind| !kind.as_bytes().contains(&b'*'));
-    let sent = asked.get(CONTENT_TYPE).filter(|_| *method == Method::GET);
-    wanted.or(sent).cloned()
+pub(super) fn mirrored(request: &Parts) -> Option<HeaderValue> {
+    let headers = &request.headers;
+    let accepted = (headers.get(ACCEPT)).filter(|kind| !kind.as_bytes().contains(&b'*'));
+    let sent = (headers.get(CONTENT_TYPE)).filter(|_| request.method == Method::GET);
+    accepted.or(sent).cloned()
 }
 
 /// Parses one closed range within `len` bytes; rejects any other.
@@ -210,7 +202,7 @@ pub(super) fn slices(
             if rest.is_empty() {
                 return Ok(None);
             }
-            let slice = ByteRange::new(rest.start(), rest.len().min(SLICE));
+            let slice = ByteRange::new(rest.start(), rest.len().min(READ_LEN));
             let read = move || store.read_blocking(blob, ReadRange::Part(slice));
             let bytes = tokio::task::spawn_blocking(read).await;
             let bytes = bytes

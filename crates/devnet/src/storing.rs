@@ -16,7 +16,7 @@ use walrus_client::BlobMeta;
 use walrus_encoding::{blob_id, cost};
 
 /// Bytes over the limit that are read before a body is refused.
-const PATIENCE: u64 = 64 << 20;
+const MAX_DISCARDED: u64 = 64 << 20;
 
 /// `PUT /v1/blobs`.
 pub(super) async fn store(
@@ -27,7 +27,7 @@ pub(super) async fn store(
 ) -> Result<Json<Value>, ApiError> {
     options.check()?;
     let body = collect(body, server.config.max_body).await?;
-    let (_, result) = keep(&server, body, options, fault).await?;
+    let (_, result) = store_body(&server, body, options, fault).await?;
     Ok(Json(result))
 }
 
@@ -43,18 +43,18 @@ pub(super) async fn collect(body: Body, limit: u64) -> Result<Bytes, ApiError> {
         len += part.len() as u64;
         match len {
             len if len <= limit => bytes.extend_from_slice(&part),
-            len if len <= limit + PATIENCE => bytes.clear(),
+            len if len <= limit + MAX_DISCARDED => bytes.clear(),
             _ => break,
         }
     }
-    match len <= limit {
-        true => Ok(bytes.freeze()),
-        false => Err(ApiError::too_large()),
+    if len > limit {
+        return Err(ApiError::too_large());
     }
+    Ok(bytes.freeze())
 }
 
 /// Stores a body; returns its ID and the answer of a publisher.
-pub(super) async fn keep(
+pub(super) async fn store_body(
     server: &Shared,
     body: Bytes,
     options: StoreOptions,
@@ -83,8 +83,8 @@ pub(super) async fn keep(
             }
             Some(PutFault::Operation(name)) => {
                 let mut answer = certify(&server, blob, &body, &options)?;
-                let operation = operation(name, body.len() as u64, options.epochs());
-                answer["newlyCreated"]["resourceOperation"] = operation;
+                answer["newlyCreated"]["resourceOperation"] =
+                    operation(name, body.len() as u64, options.epochs());
                 answer
             }
             None => match already_certified(&server, blob, body.len() as u64, &options)? {
@@ -102,7 +102,7 @@ fn epoch(server: &Server) -> Result<u32, ApiError> {
 }
 
 /// Returns the metadata of an existing blob.
-fn known(server: &Server, blob: BlobId, size: u64) -> Result<Option<BlobMeta>, ApiError> {
+fn existing_meta(server: &Server, blob: BlobId, size: u64) -> Result<Option<BlobMeta>, ApiError> {
     let present = server.store.stat(blob).map_err(ApiError::internal)? == Some(size);
     Ok(server.store.meta(blob).filter(|_| present))
 }
@@ -115,19 +115,22 @@ fn already_certified(
     size: u64,
     options: &StoreOptions,
 ) -> Result<Option<Value>, ApiError> {
-    let Some(known) = known(server, blob, size)? else {
+    let Some(existing) = existing_meta(server, blob, size)? else {
         return Ok(None);
     };
-    let safe = !known.deletable || (options.deletable() && known.owner.is_none());
-    if options.force || !safe || known.end_epoch < epoch(server)?.saturating_add(options.epochs()) {
+    let safe = !existing.deletable || (options.deletable() && existing.owner.is_none());
+    if options.force
+        || !safe
+        || existing.end_epoch < epoch(server)?.saturating_add(options.epochs())
+    {
         return Ok(None);
     }
-    let mut answer = match known.deletable {
-        true => json!({"object": known.object_id}),
+    let mut answer = match existing.deletable {
+        true => json!({"object": existing.object_id}),
         false => json!({"event": event(blob)}),
     };
     answer["blobId"] = json!(blob);
-    answer["endEpoch"] = json!(known.end_epoch);
+    answer["endEpoch"] = json!(existing.end_epoch);
     Ok(Some(json!({"alreadyCertified": answer})))
 }
 
@@ -141,22 +144,22 @@ fn certify(
     let size = body.len() as u64;
     let epoch = epoch(server)?;
     let end_epoch = epoch.saturating_add(options.epochs());
-    let known = known(server, blob, size)?;
-    let extended = known
-        .as_ref()
-        .filter(|known| options.reuse_resources && !options.force && known.owner.is_none())
-        .filter(|known| known.deletable == options.deletable() && known.end_epoch < end_epoch);
-    let (earlier_objects, operation) = match (extended, &known) {
-        (Some(known), _) => (
-            known.earlier_objects,
-            operation("reuseAndExtend", size, end_epoch - known.end_epoch),
-        ),
-        (None, Some(known)) => (
-            known.earlier_objects.saturating_add(1),
-            operation("registerFromScratch", size, options.epochs()),
-        ),
-        (None, None) => (0, operation("registerFromScratch", size, options.epochs())),
+    let existing = existing_meta(server, blob, size)?;
+    let reused = existing.as_ref().filter(|existing| {
+        options.reuse_resources
+            && !options.force
+            && existing.owner.is_none()
+            && existing.deletable == options.deletable()
+            && existing.end_epoch < end_epoch
+    });
+    let operation = match reused {
+        Some(reused) => operation("reuseAndExtend", size, end_epoch - reused.end_epoch),
+        None => operation("registerFromScratch", size, options.epochs()),
     };
+    let earlier_objects = existing.as_ref().map_or(0, |existing| {
+        let new = u32::from(reused.is_none());
+        existing.earlier_objects.saturating_add(new)
+    });
     let meta = BlobMeta {
         size,
         object_id: objects::object(blob, earlier_objects),
@@ -167,8 +170,8 @@ fn certify(
         earlier_objects,
     };
     // The answer describes this object; other objects of the blob may live longer.
-    let kept = meta.clone().merge_max(known.as_ref());
-    let written = match known {
+    let kept = meta.clone().merge_max(existing.as_ref());
+    let written = match existing {
         Some(_) => server.store.write_meta(blob, &kept),
         None => server.store.write(blob, body, &kept),
     };
@@ -214,7 +217,7 @@ fn failed(blob: Option<BlobId>, phase: &str) -> Value {
     json!({"error": {
         "blobId": blob,
         "failurePhase": phase,
-        "errorMsg": "it was ordered to fail",
+        "errorMsg": "an injected fault",
     }})
 }
 

@@ -14,11 +14,11 @@ use futures_util::StreamExt as _;
 use super::Shared;
 use super::connection::Peer;
 use super::faults::apply;
-use super::link::Link;
-use super::reading::Mistaken;
+use super::link::SimulatedLink;
+use super::reading::WrongBlob;
 
 /// Delays, throttles, corrupts and logs every exchange.
-pub(super) async fn on_the_way(
+pub(super) async fn transmit(
     State(server): State<Shared>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request,
@@ -26,19 +26,20 @@ pub(super) async fn on_the_way(
 ) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let range = text_of(&request, &RANGE).unwrap_or_else(|| "-".into());
-    let uploaded = text_of(&request, &CONTENT_LENGTH);
-    let plan = server.faults.meet(&method, &path);
-    peer.drip(plan.drip);
-    let narrow = (plan.bandwidth).map(|mbit| Arc::new(Link::new(Duration::ZERO, Some(mbit))));
-    let carried = |body: Body| {
-        let body = match narrow.clone() {
-            Some(narrow) => Body::from_stream(narrow.carry(body.into_data_stream())),
+    let range = header_text(&request, &RANGE).unwrap_or_else(|| "-".into());
+    let uploaded = header_text(&request, &CONTENT_LENGTH);
+    let plan = server.faults.plan(&method, &path);
+    peer.delay_bytes(plan.byte_delay);
+    let limited =
+        (plan.bandwidth).map(|mbit| Arc::new(SimulatedLink::new(Duration::ZERO, Some(mbit))));
+    let throttled = |body: Body| {
+        let body = match limited.clone() {
+            Some(limited) => Body::from_stream(limited.throttle(body.into_data_stream())),
             None => body,
         };
-        Body::from_stream(server.link.clone().carry(body.into_data_stream()))
+        Body::from_stream(server.link.clone().throttle(body.into_data_stream()))
     };
-    let mut request = request.map(carried);
+    let mut request = request.map(throttled);
     server.link.round_trip().await;
     if !plan.delay.is_zero() {
         tokio::time::sleep(plan.delay).await;
@@ -49,14 +50,14 @@ pub(super) async fn on_the_way(
     if plan.reset {
         peer.reset();
     }
-    let response = match apply::instead(&plan) {
+    let response = match apply::replacement(&plan) {
         Some(response) => {
             drain(request.into_body()).await;
             response
         }
         None => {
             request.extensions_mut().insert(plan.put);
-            request.extensions_mut().insert(Mistaken(plan.wrong_blob));
+            request.extensions_mut().insert(WrongBlob(plan.wrong_blob));
             next.run(request).await
         }
     };
@@ -72,17 +73,17 @@ pub(super) async fn on_the_way(
         let status = response.status().as_u16();
         log(format!("{method} {path} {range} {status} {bytes}"));
     }
-    response.map(carried)
+    response.map(throttled)
 }
 
 /// Reads the rest of a request body: a client that is still sending would see a broken
-/// connection instead of the answer.
+/// connection replacement of the answer.
 async fn drain(body: Body) {
     let mut parts = body.into_data_stream();
     while let Some(Ok(_)) = parts.next().await {}
 }
 
-fn text_of(request: &Request, name: &HeaderName) -> Option<String> {
+fn header_text(request: &Request, name: &HeaderName) -> Option<String> {
     let value = request.headers().get(name)?;
     value.to_str().ok().map(str::to_owned)
 }

@@ -32,25 +32,24 @@ pub(super) const COLUMNS: usize = 667;
 /// Largest symbol in bytes: an even number that fits in 16 bits.
 pub(super) const MAX_SYMBOL: u64 = 65_534;
 /// Number of the encoding RS2.
-const RS2: u8 = 1;
+const ENCODING_RS2: u8 = 1;
 /// Extensions of rows larger than this go to a temporary file.
-const IN_MEMORY: u64 = 64 << 20;
+const MAX_IN_MEMORY: u64 = 64 << 20;
 /// Bytes of content that are processed at once.
-const BATCH: usize = 32 << 20;
+const BATCH_BYTES: usize = 32 << 20;
 
 /// Largest blob that the encoding supports, in bytes: about 13.6 GiB.
 pub const MAX_LEN: u64 = MAX_SYMBOL * (ROWS * COLUMNS) as u64;
 
 /// Why a blob has no ID.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // The messages name the fields.
 pub enum BlobIdError {
-    /// Over [`MAX_LEN`].
     #[error("{0} bytes are more than one blob can hold ({MAX_LEN})")]
     TooLarge(u64),
     /// Reading the content or using the temporary file failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The codec rejected its parameters.
     #[error("the Reed-Solomon codec failed: {0}")]
     Codec(#[from] reed_solomon_simd::Error),
 }
@@ -84,13 +83,13 @@ enum Content<'a> {
 impl Content<'_> {
     /// Fills `out` from `offset` of content of `len` bytes.
     fn read(&self, out: &mut [u8], offset: u64, len: u64) -> io::Result<()> {
-        let there = len.saturating_sub(offset).min(out.len() as u64) as usize;
-        let (filled, padding) = out.split_at_mut(there);
+        let available = len.saturating_sub(offset).min(out.len() as u64) as usize;
+        let (filled, padding) = out.split_at_mut(available);
         padding.fill(0);
         match self {
             Content::Memory(bytes) => {
                 let start = offset.min(len) as usize;
-                filled.copy_from_slice(&bytes[start..start + there]);
+                filled.copy_from_slice(&bytes[start..start + available]);
                 Ok(())
             }
             Content::File(file) => file.read_exact_at(filled, offset),
@@ -100,7 +99,7 @@ impl Content<'_> {
 
 /// A matrix of symbols with [`ROWS`] rows, row by row.
 struct Matrix<'a> {
-    content: Content<'a>,
+    content: &'a Content<'a>,
     len: u64,
     columns: usize,
     symbol: usize,
@@ -121,10 +120,7 @@ fn compute(content: &Content<'_>, len: u64) -> Result<BlobId, BlobIdError> {
     let symbol = len.max(1).div_ceil((ROWS * COLUMNS) as u64);
     let symbol = symbol.next_multiple_of(2) as usize;
     let source = Matrix {
-        content: match content {
-            Content::Memory(bytes) => Content::Memory(bytes),
-            Content::File(file) => Content::File(file),
-        },
+        content,
         len,
         columns: COLUMNS,
         symbol,
@@ -132,40 +128,34 @@ fn compute(content: &Content<'_>, len: u64) -> Result<BlobId, BlobIdError> {
     // Hashes of symbols, column by column.
     let mut leaves = vec![[0u8; 32]; SHARDS * SHARDS];
     let (of_source, of_extension) = leaves.split_at_mut(COLUMNS * SHARDS);
-    let extended = (ROWS * (SHARDS - COLUMNS) * symbol) as u64;
-    if extended <= IN_MEMORY {
+    let row_len = (SHARDS - COLUMNS) * symbol;
+    let extended = (ROWS * row_len) as u64;
+    let hash_extension = |content, leaves: &mut [Hash]| {
+        let extension = Matrix {
+            content: &content,
+            len: extended,
+            columns: SHARDS - COLUMNS,
+            symbol,
+        };
+        hash_columns(&extension, leaves)
+    };
+    if extended <= MAX_IN_MEMORY {
         let mut extension = vec![0; extended as usize];
         extend_rows(&source, &mut |row, bytes| {
-            let start = row * (SHARDS - COLUMNS) * symbol;
-            extension[start..start + bytes.len()].copy_from_slice(bytes);
+            extension[row * row_len..][..bytes.len()].copy_from_slice(bytes);
             Ok(())
         })?;
         hash_columns(&source, of_source)?;
-        hash_columns(
-            &extension_matrix(Content::Memory(&extension), extended, symbol),
-            of_extension,
-        )?;
+        hash_extension(Content::Memory(&extension), of_extension)?;
     } else {
         let spill = tempfile::tempfile()?;
         extend_rows(&source, &mut |row, bytes| {
-            spill.write_all_at(bytes, (row * (SHARDS - COLUMNS) * symbol) as u64)
+            spill.write_all_at(bytes, (row * row_len) as u64)
         })?;
         hash_columns(&source, of_source)?;
-        hash_columns(
-            &extension_matrix(Content::File(&spill), extended, symbol),
-            of_extension,
-        )?;
+        hash_extension(Content::File(&spill), of_extension)?;
     }
     Ok(commit(&leaves, len))
-}
-
-fn extension_matrix(content: Content<'_>, len: u64, symbol: usize) -> Matrix<'_> {
-    Matrix {
-        content,
-        len,
-        columns: SHARDS - COLUMNS,
-        symbol,
-    }
 }
 
 /// Extends every row and passes its new symbols to `keep`, in order.
@@ -174,9 +164,9 @@ fn extend_rows(
     keep: &mut dyn FnMut(usize, &[u8]) -> io::Result<()>,
 ) -> Result<(), BlobIdError> {
     let symbol = source.symbol;
-    let at_once = (BATCH / (SHARDS * symbol)).clamp(1, ROWS);
-    for first in (0..ROWS).step_by(at_once) {
-        let rows: Vec<usize> = (first..ROWS.min(first + at_once)).collect();
+    let batch_len = (BATCH_BYTES / (SHARDS * symbol)).clamp(1, ROWS);
+    for first in (0..ROWS).step_by(batch_len) {
+        let rows: Vec<usize> = (first..ROWS.min(first + batch_len)).collect();
         let extended: Vec<Vec<u8>> = rows
             .par_iter()
             .map_init(
@@ -200,10 +190,10 @@ fn extend_rows(
 fn hash_columns(matrix: &Matrix<'_>, leaves: &mut [Hash]) -> Result<(), BlobIdError> {
     let symbol = matrix.symbol;
     // Adjacent columns are read together, one row at a time.
-    let at_once = (BATCH / (ROWS * symbol)).clamp(1, 16);
-    let width = at_once * symbol;
+    let batch_len = (BATCH_BYTES / (ROWS * symbol)).clamp(1, 16);
+    let width = batch_len * symbol;
     leaves
-        .par_chunks_mut(at_once * SHARDS)
+        .par_chunks_mut(batch_len * SHARDS)
         .enumerate()
         .map_init(
             || (Encoder::new(ROWS, symbol), Hasher::new(symbol)),
@@ -211,7 +201,7 @@ fn hash_columns(matrix: &Matrix<'_>, leaves: &mut [Hash]) -> Result<(), BlobIdEr
                 let count = leaves.len() / SHARDS;
                 let mut rows = vec![0; ROWS * width];
                 for (row, bytes) in rows.chunks_mut(width).enumerate() {
-                    matrix.read(row, batch * at_once, &mut bytes[..count * symbol])?;
+                    matrix.read(row, batch * batch_len, &mut bytes[..count * symbol])?;
                 }
                 let mut column = vec![0; ROWS * symbol];
                 for (i, leaves) in leaves.chunks_mut(SHARDS).enumerate() {
@@ -267,9 +257,12 @@ fn params() -> Params {
 fn hash_each(inputs: &[u8], len: usize, out: &mut [Hash]) {
     let params = params();
     // Enough jobs to fill the vector registers, few enough to stay in cache.
-    const AT_ONCE: usize = 32;
-    let mut jobs: Vec<HashManyJob<'_>> = Vec::with_capacity(AT_ONCE);
-    for (inputs, out) in inputs.chunks(len * AT_ONCE).zip(out.chunks_mut(AT_ONCE)) {
+    const BATCH_LEN: usize = 32;
+    let mut jobs: Vec<HashManyJob<'_>> = Vec::with_capacity(BATCH_LEN);
+    for (inputs, out) in inputs
+        .chunks(len * BATCH_LEN)
+        .zip(out.chunks_mut(BATCH_LEN))
+    {
         jobs.clear();
         jobs.extend(
             inputs
@@ -371,7 +364,10 @@ fn commit(leaves: &[Hash], len: u64) -> BlobId {
     hash_each(&inputs, 65, &mut pairs);
     let top = root(pairs, &mut inputs);
     let mut state = params().to_state();
-    state.update(&[RS2]).update(&len.to_le_bytes()).update(&top);
+    state
+        .update(&[ENCODING_RS2])
+        .update(&len.to_le_bytes())
+        .update(&top);
     let mut id = [0; 32];
     id.copy_from_slice(state.finalize().as_bytes());
     BlobId::from_bytes(id)

@@ -1,9 +1,14 @@
 //! Billed size and cost of blobs. The network bills the encoded size, regardless of the
-//! content.
+//! content. The price of storage is the section `[networks.NAME.price]`:
+//!
+//! ```toml
+//! [networks.mine.price]
+//! currency = "WAL"                # "USD" by default
+//! storage = 0.011                 # per GB (10⁹ bytes as billed) and epoch
+//! write = 0.002                   # per GB written, charged once; default 0
+//! ```
 
 use serde::{Deserialize, Serialize};
-
-use crate::Price;
 
 /// Shards of the network.
 const SHARDS: u64 = 1000;
@@ -11,14 +16,14 @@ const SHARDS: u64 = 1000;
 const ROWS: u64 = 334;
 const COLUMNS: u64 = 667;
 /// Bytes of a hash in the metadata.
-const HASH: u64 = 32;
+const HASH_LEN: u64 = 32;
 /// Bytes billed for every blob regardless of its length: hashes for each shard.
-pub const METADATA: u64 = SHARDS * (SHARDS * HASH * 2 + HASH);
+pub const METADATA_BYTES: u64 = SHARDS * (SHARDS * HASH_LEN * 2 + HASH_LEN);
 /// Increment of the billed size, in bytes: it grows by this whenever the symbol size
 /// does.
-pub const STEP: u64 = SHARDS * (ROWS + COLUMNS) * 2;
-/// Bytes billed per byte of a long blob, in addition to [`METADATA`].
-pub const BILLED_A_BYTE: f64 = (SHARDS * (ROWS + COLUMNS)) as f64 / (ROWS * COLUMNS) as f64;
+pub const BILLED_INCREMENT: u64 = SHARDS * (ROWS + COLUMNS) * 2;
+/// Bytes billed per byte of a long blob, in addition to [`METADATA_BYTES`].
+pub const BILLED_PER_BYTE: f64 = (SHARDS * (ROWS + COLUMNS)) as f64 / (ROWS * COLUMNS) as f64;
 
 /// Bytes billed for a blob of `len` bytes: metadata for every shard, and two slivers per
 /// shard (the network's formula for encoding RS2).
@@ -27,7 +32,41 @@ pub const BILLED_A_BYTE: f64 = (SHARDS * (ROWS + COLUMNS)) as f64 / (ROWS * COLU
 /// these 64 MB. Therefore, files are packed.
 pub fn encoded_size(len: u64) -> u64 {
     let symbol = len.max(1).div_ceil(ROWS * COLUMNS).next_multiple_of(2);
-    METADATA + SHARDS * (ROWS + COLUMNS) * symbol
+    METADATA_BYTES + SHARDS * (ROWS + COLUMNS) * symbol
+}
+
+/// Approximate price per GB and month on mainnet, and the length of its epochs.
+const MAINNET_GB_MONTH: f64 = 0.023;
+const MAINNET_EPOCH_DAYS: f64 = 14.0;
+const DAYS_A_MONTH: f64 = 365.25 / 12.0;
+
+/// The price of storage on a network. A GB is 10⁹ bytes, as billed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// The currency: `USD`, `WAL`.
+    #[serde(default = "dollars")]
+    pub currency: String,
+    /// Price per GB and epoch.
+    pub storage: f64,
+    /// Price per GB written, charged once.
+    #[serde(default)]
+    pub write: f64,
+}
+
+fn dollars() -> String {
+    "USD".into()
+}
+
+impl Price {
+    /// Returns the price on mainnet, without the additional cost of writing.
+    pub fn mainnet() -> Self {
+        Price {
+            currency: dollars(),
+            storage: MAINNET_GB_MONTH * MAINNET_EPOCH_DAYS / DAYS_A_MONTH,
+            write: 0.0,
+        }
+    }
 }
 
 /// The billed size of several blobs.

@@ -14,7 +14,6 @@
 
 pub mod blob_id;
 pub mod cost;
-mod price;
 pub mod quilt;
 
-pub use price::Price;
+pub use cost::Price;

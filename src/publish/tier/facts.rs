@@ -85,9 +85,9 @@ impl TierFacts {
         let shared = if one_blob {
             0.0
         } else {
-            cost::METADATA as f64 * within as f64 / self.max_blob.max(1) as f64
+            cost::METADATA_BYTES as f64 * within as f64 / self.max_blob.max(1) as f64
         };
-        (within as f64 * cost::BILLED_A_BYTE + shared).ceil() as u64
+        (within as f64 * cost::BILLED_PER_BYTE + shared).ceil() as u64
     }
 
     pub(super) fn is_possible(&self, tier: Tier) -> bool {

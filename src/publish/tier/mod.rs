@@ -104,7 +104,7 @@ pub fn choose(facts: &TierFacts, weights: &Weights) -> TierDecision {
             term("cost", terms::cost(billed, cheapest), weights.cost),
         ];
         let too_expensive = billed as f64 > cheapest as f64 * MAX_COST_RATIO
-            && billed > cheapest.saturating_add(cost::STEP);
+            && billed > cheapest.saturating_add(cost::BILLED_INCREMENT);
         Score {
             tier,
             sum: terms.iter().map(|term| term.contribution).sum(),

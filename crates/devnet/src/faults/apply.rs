@@ -8,11 +8,11 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use super::Plan;
+use super::FaultPlan;
 use crate::errors::ApiError;
 
 /// Answer that replaces the operation, if a status is planned.
-pub(in super::super) fn instead(plan: &Plan) -> Option<Response> {
+pub(in super::super) fn replacement(plan: &FaultPlan) -> Option<Response> {
     let mut response = ApiError::with_status(plan.status?).into_response();
     if let Some(seconds) = plan.retry_after {
         let seconds = HeaderValue::from(seconds);
@@ -22,7 +22,7 @@ pub(in super::super) fn instead(plan: &Plan) -> Option<Response> {
 }
 
 /// Applies the planned faults to the body.
-pub(in super::super) fn body(plan: &Plan, mut response: Response) -> Response {
+pub(in super::super) fn body(plan: &FaultPlan, mut response: Response) -> Response {
     let length = |response: &Response| -> Option<u64> {
         let value = response.headers().get(CONTENT_LENGTH)?;
         value.to_str().ok()?.parse().ok()
@@ -49,7 +49,7 @@ pub(in super::super) fn body(plan: &Plan, mut response: Response) -> Response {
 
 fn flip(body: Body, place: u64, mask: u8) -> Body {
     let parts = body.into_data_stream();
-    let spoiled = parts.scan(place, move |ahead, part| {
+    let changed = parts.scan(place, move |ahead, part| {
         let part = part.map(|bytes| {
             let at = *ahead;
             *ahead = ahead.wrapping_sub(bytes.len() as u64);
@@ -58,13 +58,13 @@ fn flip(body: Body, place: u64, mask: u8) -> Body {
             }
             // No further byte is changed.
             *ahead = u64::MAX / 2;
-            let mut spoiled = BytesMut::from(&bytes[..]);
-            spoiled[at as usize] ^= mask;
-            spoiled.freeze()
+            let mut changed = BytesMut::from(&bytes[..]);
+            changed[at as usize] ^= mask;
+            changed.freeze()
         });
         std::future::ready(Some(part))
     });
-    Body::from_stream(spoiled)
+    Body::from_stream(changed)
 }
 
 /// Keeps the first `keep` bytes of a body; then it ends, or breaks.
@@ -75,7 +75,7 @@ fn shorten(body: Body, keep: u64, breaks: bool) -> Body {
             return None;
         }
         if left == 0 {
-            let broken = Err(axum::Error::new("cut, as was ordered"));
+            let broken = Err(axum::Error::new("connection cut by a fault"));
             return Some((broken, (parts, 0, true)));
         }
         let part: Result<Bytes, axum::Error> = parts.next().await?;
@@ -93,7 +93,7 @@ fn shorten(body: Body, keep: u64, breaks: bool) -> Body {
 mod tests {
     use super::*;
 
-    async fn spoiled(plan: Plan, parts: &'static [&'static [u8]]) -> (Vec<u8>, bool) {
+    async fn changed(plan: FaultPlan, parts: &'static [&'static [u8]]) -> (Vec<u8>, bool) {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let parts = stream::iter(parts.iter().map(|part| Ok::<_, axum::Error>(*part)));
         let mut response = Response::new(Body::from_stream(parts));
@@ -113,11 +113,11 @@ mod tests {
     #[tokio::test]
     async fn exactly_one_bit_is_flipped() {
         for draw in 0..200u64 {
-            let plan = Plan {
+            let plan = FaultPlan {
                 flip: Some(draw << 32 | draw),
-                ..Plan::default()
+                ..FaultPlan::default()
             };
-            let (got, _) = spoiled(plan, &[b"abc", b"", b"defgh", b"i"]).await;
+            let (got, _) = changed(plan, &[b"abc", b"", b"defgh", b"i"]).await;
             let bits: u32 = (got.iter().zip(b"abcdefghi"))
                 .map(|(a, b)| (a ^ b).count_ones())
                 .sum();
@@ -127,23 +127,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_ends_early_or_breaks() {
-        let truncated = Plan {
+        let truncated = FaultPlan {
             truncate: Some(4),
-            ..Plan::default()
+            ..FaultPlan::default()
         };
         assert_eq!(
-            spoiled(truncated, &[b"abc", b"def"]).await,
+            changed(truncated, &[b"abc", b"def"]).await,
             (b"abcd".to_vec(), false)
         );
-        let cut = |keep| Plan {
+        let cut = |keep| FaultPlan {
             cut: Some(keep),
-            ..Plan::default()
+            ..FaultPlan::default()
         };
         assert_eq!(
-            spoiled(cut(4), &[b"abc", b"def"]).await,
+            changed(cut(4), &[b"abc", b"def"]).await,
             (b"abcd".to_vec(), true)
         );
-        assert_eq!(spoiled(cut(0), &[b"abc"]).await, (Vec::new(), true));
-        assert_eq!(spoiled(cut(99), &[b"abc"]).await, (b"abc".to_vec(), false));
+        assert_eq!(changed(cut(0), &[b"abc"]).await, (Vec::new(), true));
+        assert_eq!(changed(cut(99), &[b"abc"]).await, (b"abc".to_vec(), false));
     }
 }

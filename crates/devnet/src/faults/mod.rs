@@ -7,42 +7,48 @@
 //!
 //! **All faults are reproducible.** Whether a fault with a `rate` fires, and which bit
 //! is flipped, is derived from the seed, the index of the fault and the serial number of
-//! the matching request; never from a clock. The same requests in the same order meet
+//! the matching request; never from a clock. The same requests in the same order get
 //! the same faults.
-//!
-//! - [`spec`]: syntax and meaning of the words;
-//! - [`spoil`]: applies faults to a response;
-//! - this module: the active faults, and their selection for a request.
 //!
 //! Faults are set with `--fault` and can be changed while the server runs; see `admin`.
 
 pub(super) mod apply;
 mod spec;
 
-use std::sync::{Mutex, PoisonError};
-
 use axum::http::Method;
+use parking_lot::Mutex;
 
 pub use spec::{BadFault, Fault};
-pub(super) use spec::{Effects, PutFault};
+pub(super) use spec::{FaultEffects, PutFault};
 
 /// Active faults.
 #[derive(Debug)]
 pub(super) struct Faults {
     seed: u64,
-    armed: Mutex<Vec<Armed>>,
+    active: Mutex<Vec<ActiveFault>>,
 }
 
 #[derive(Clone, Debug)]
-struct Armed {
+struct ActiveFault {
     fault: Fault,
     matched: u64,
     fired: u64,
 }
 
+impl ActiveFault {
+    fn all(faults: Vec<Fault>) -> Vec<Self> {
+        let active = |fault| ActiveFault {
+            fault,
+            matched: 0,
+            fired: 0,
+        };
+        faults.into_iter().map(active).collect()
+    }
+}
+
 /// Counts of a fault.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub(super) struct Tally {
+pub(super) struct FaultCounts {
     /// The fault, as written.
     pub(super) fault: String,
     /// Matching requests.
@@ -51,63 +57,54 @@ pub(super) struct Tally {
     pub(super) fired: u64,
 }
 
-/// Effects on one request; the numbers select the flipped bit and the wrong blob.
-pub(super) type Plan = Effects<Option<u64>>;
+/// FaultEffects on one request; the numbers select the flipped bit and the wrong blob.
+pub(super) type FaultPlan = FaultEffects<Option<u64>>;
 
 impl Faults {
     pub(super) fn new(seed: u64, faults: Vec<Fault>) -> Self {
-        let these = Faults {
-            seed,
-            armed: Mutex::default(),
-        };
-        these.set(faults);
-        these
+        let active = Mutex::new(ActiveFault::all(faults));
+        Faults { seed, active }
     }
 
     /// Replaces all faults; their counts start at zero.
     pub(super) fn set(&self, faults: Vec<Fault>) {
-        let armed = faults.into_iter().map(|fault| Armed {
-            fault,
-            matched: 0,
-            fired: 0,
-        });
-        *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = armed.collect();
+        *self.active.lock() = ActiveFault::all(faults);
     }
 
-    pub(super) fn tally(&self) -> Vec<Tally> {
-        let armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
-        (armed.iter())
-            .map(|armed| Tally {
-                fault: armed.fault.to_string(),
-                matched: armed.matched,
-                fired: armed.fired,
+    pub(super) fn counts(&self) -> Vec<FaultCounts> {
+        let active = self.active.lock();
+        (active.iter())
+            .map(|active| FaultCounts {
+                fault: active.fault.to_string(),
+                matched: active.matched,
+                fired: active.fired,
             })
             .collect()
     }
 
     /// Returns the effects on the next request.
-    pub(super) fn meet(&self, method: &Method, path: &str) -> Plan {
-        let mut plan = Plan::default();
-        let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
-        for (place, armed) in armed.iter_mut().enumerate() {
-            let when = armed.fault.when();
-            if !when.matches(method, path) {
+    pub(super) fn plan(&self, method: &Method, path: &str) -> FaultPlan {
+        let mut plan = FaultPlan::default();
+        let mut active = self.active.lock();
+        for (index, active) in active.iter_mut().enumerate() {
+            let condition = active.fault.condition();
+            if !condition.matches(method, path) {
                 continue;
             }
-            let number = armed.matched;
-            armed.matched += 1;
-            let mut draw = self.draws(place as u64, number);
-            if !when.counts(number) || draw.f64() >= when.rate {
+            let number = active.matched;
+            active.matched += 1;
+            let mut random = self.random_of(index as u64, number);
+            if !condition.applies_to(number) || random.f64() >= condition.rate {
                 continue;
             }
-            armed.fired += 1;
-            plan.add(armed.fault.what(), &mut draw);
+            active.fired += 1;
+            plan.add(active.fault.effects(), &mut random);
         }
         plan
     }
 
     /// Random generator of a request, determined by seed, fault and serial number.
-    fn draws(&self, fault: u64, request: u64) -> fastrand::Rng {
+    fn random_of(&self, fault: u64, request: u64) -> fastrand::Rng {
         let text = format!("{} {fault} {request}", self.seed);
         let hash = blake3::hash(text.as_bytes());
         let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
@@ -115,24 +112,24 @@ impl Faults {
     }
 }
 
-impl Plan {
+impl FaultPlan {
     /// Delays add up; for any other effect, the first fault counts.
-    fn add(&mut self, what: &Effects<bool>, draw: &mut fastrand::Rng) {
-        let (number, share) = (draw.u64(..), draw.f64());
-        self.delay += what.delay + what.jitter.mul_f64(share);
-        self.bandwidth = self.bandwidth.or(what.bandwidth);
-        self.drip = self.drip.or(what.drip);
-        self.wrong_blob = self.wrong_blob.or(what.wrong_blob.then_some(number));
-        self.hang |= what.hang;
-        self.reset |= what.reset;
+    fn add(&mut self, effects: &FaultEffects<bool>, random: &mut fastrand::Rng) {
+        let (number, share) = (random.u64(..), random.f64());
+        self.delay += effects.delay + effects.jitter.mul_f64(share);
+        self.bandwidth = self.bandwidth.or(effects.bandwidth);
+        self.byte_delay = self.byte_delay.or(effects.byte_delay);
+        self.wrong_blob = self.wrong_blob.or(effects.wrong_blob.then_some(number));
+        self.hang |= effects.hang;
+        self.reset |= effects.reset;
         if self.status.is_none() {
-            self.status = what.status;
-            self.retry_after = what.retry_after;
+            self.status = effects.status;
+            self.retry_after = effects.retry_after;
         }
-        self.put = self.put.or(what.put);
-        self.truncate = self.truncate.or(what.truncate);
-        self.cut = self.cut.or(what.cut);
-        self.flip = self.flip.or(what.flip.then_some(number));
+        self.put = self.put.or(effects.put);
+        self.truncate = self.truncate.or(effects.truncate);
+        self.cut = self.cut.or(effects.cut);
+        self.flip = self.flip.or(effects.flip.then_some(number));
     }
 }
 
@@ -153,12 +150,12 @@ mod tests {
 
     fn statuses(faults: &Faults, count: usize) -> Vec<bool> {
         (0..count)
-            .map(|_| faults.meet(&Method::GET, "/v1/blobs/x").status.is_some())
+            .map(|_| faults.plan(&Method::GET, "/v1/blobs/x").status.is_some())
             .collect()
     }
 
     #[test]
-    fn a_rate_is_kept_and_a_seed_repeats_it() {
+    fn a_rate_holds_and_a_seed_repeats_it() {
         let spec = &["status=503,rate=0.1"];
         let one = statuses(&faults(7, spec), 5000);
         let hit = one.iter().filter(|hit| **hit).count();
@@ -168,21 +165,21 @@ mod tests {
     }
 
     #[test]
-    fn the_first_requests_it_is_about_are_counted() {
+    fn matching_requests_are_counted() {
         let faults = faults(0, &["status=500,first=2,method=GET,path=/v1/blobs"]);
-        assert!(faults.meet(&Method::PUT, "/v1/blobs").status.is_none());
-        assert!(faults.meet(&Method::GET, "/status").status.is_none());
+        assert!(faults.plan(&Method::PUT, "/v1/blobs").status.is_none());
+        assert!(faults.plan(&Method::GET, "/status").status.is_none());
         assert_eq!(statuses(&faults, 3), [true, true, false]);
-        let tally = faults.tally();
-        assert_eq!((tally[0].matched, tally[0].fired), (3, 2));
+        let counts = faults.counts();
+        assert_eq!((counts[0].matched, counts[0].fired), (3, 2));
     }
 
     #[test]
-    fn a_jitter_is_drawn_anew_for_each_request_and_the_same_for_a_seed() {
+    fn jitter_differs_between_requests_and_is_the_same_for_a_seed() {
         let delays = |seed| -> Vec<Duration> {
             let faults = faults(seed, &["delay-ms=10,jitter-ms=20"]);
             (0..50)
-                .map(|_| faults.meet(&Method::GET, "/").delay)
+                .map(|_| faults.plan(&Method::GET, "/").delay)
                 .collect()
         };
         let one = delays(1);
@@ -193,12 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn several_add_up() {
+    fn effects_of_several_faults_add_up() {
         let plan = faults(
             0,
             &["delay-ms=5", "delay-ms=7,flip", "status=429,retry-after=3"],
         );
-        let plan = plan.meet(&Method::GET, "/");
+        let plan = plan.plan(&Method::GET, "/");
         assert_eq!(plan.delay, Duration::from_millis(12));
         assert_eq!(plan.retry_after, Some(3));
         assert!(plan.flip.is_some() && plan.status == Some(StatusCode::TOO_MANY_REQUESTS));

@@ -1,6 +1,6 @@
 //! Syntax of faults: `WORD[=VALUE]`, separated by commas.
 //!
-//! | when (default: every request) | |
+//! | condition (default: every request) | |
 //! |---|---|
 //! | `method=GET` | requests with this method |
 //! | `path=/v1/blobs` | requests whose path has this prefix |
@@ -9,7 +9,7 @@
 //! | `flap=M/N` | the first M of every N matching requests: down, up, down, up |
 //! | `rate=0.1` | this share of the matching requests, at random |
 //!
-//! | what (at least one) | |
+//! | effect (at least one) | |
 //! |---|---|
 //! | `status=503` | this status, with the network's error message |
 //! | `retry-after=1` | with this header, in seconds |
@@ -17,7 +17,7 @@
 //! | `delay-ms=N` | delay of N ms before any effect |
 //! | `jitter-ms=N` | random additional delay of up to N ms |
 //! | `bandwidth-mbit=N` | bandwidth limit of the body in both directions |
-//! | `drip-ms=N` | slow-loris: N ms before every byte of the answer, including headers |
+//! | `byte_delay-ms=N` | slow-loris: N ms before every byte of the answer, including headers |
 //! | `wrong-blob` | the bytes of another blob, if there is one |
 //! | `truncate=N` | only the first N bytes, as if the answer were complete |
 //! | `cut=N` | the connection ends after N bytes of the body |
@@ -35,36 +35,29 @@ use axum::http::{Method, StatusCode};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
     text: String,
-    when: When,
-    what: Effects<bool>,
+    condition: FaultCondition,
+    effects: FaultEffects<bool>,
 }
 
 /// Parse error of a fault.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[allow(missing_docs)] // The messages name the fields.
 pub enum BadFault {
-    /// Unknown word.
     #[error(
         "`{0}` is not known; a fault is made of method=, path=, after=, first=, flap=, rate=, \
          status=, retry-after=, put=, delay-ms=, jitter-ms=, bandwidth-mbit=, drip-ms=, \
          wrong-blob, truncate=, cut=, flip, reset, hang"
     )]
     Word(String),
-    /// Invalid value of a known word.
     #[error("`{value}` is no value for `{word}`")]
-    Value {
-        /// The word.
-        word: String,
-        /// The invalid value.
-        value: String,
-    },
-    /// The fault has a condition but no effect.
-    #[error("`{0}` says nothing that goes wrong; add status=503, say")]
-    Nothing(String),
+    Value { word: String, value: String },
+    #[error("fault `{0}` has no effect; add for example status=503")]
+    NoEffect(String),
 }
 
 /// Condition of a fault.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct When {
+pub(super) struct FaultCondition {
     method: Option<Method>,
     path: Option<String>,
     after: u64,
@@ -73,7 +66,7 @@ pub(super) struct When {
     pub(super) rate: f64,
 }
 
-impl When {
+impl FaultCondition {
     pub(super) fn matches(&self, method: &Method, path: &str) -> bool {
         let named = self.method.as_ref().is_none_or(|named| named == method);
         let begins = self
@@ -84,7 +77,7 @@ impl When {
     }
 
     /// Whether the fault applies to the `number`th matching request.
-    pub(super) fn counts(&self, number: u64) -> bool {
+    pub(super) fn applies_to(&self, number: u64) -> bool {
         let Some(since) = number.checked_sub(self.after) else {
             return false;
         };
@@ -93,18 +86,18 @@ impl When {
     }
 }
 
-/// Effects of a fault. `Chance` is the type of the random effects: whether they happen,
+/// FaultEffects of a fault. `Random` is the type of the random effects: whether they happen,
 /// or the number drawn for them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(in super::super) struct Effects<Chance> {
+pub(in super::super) struct FaultEffects<Random> {
     pub(in super::super) delay: Duration,
     /// Largest random addition to the delay.
     pub(in super::super) jitter: Duration,
     /// Megabits a second.
     pub(in super::super) bandwidth: Option<f64>,
     /// Pause before each byte.
-    pub(in super::super) drip: Option<Duration>,
-    pub(in super::super) wrong_blob: Chance,
+    pub(in super::super) byte_delay: Option<Duration>,
+    pub(in super::super) wrong_blob: Random,
     pub(in super::super) hang: bool,
     pub(in super::super) reset: bool,
     /// Status of the answer, which replaces the operation.
@@ -115,7 +108,7 @@ pub(in super::super) struct Effects<Chance> {
     pub(in super::super) truncate: Option<u64>,
     /// Bytes of the body after which the connection breaks.
     pub(in super::super) cut: Option<u64>,
-    pub(in super::super) flip: Chance,
+    pub(in super::super) flip: Random,
 }
 
 /// Answer of a publisher that a directory would never return.
@@ -133,7 +126,7 @@ pub(crate) enum PutFault {
     Operation(&'static str),
 }
 
-const PUTS: [(&str, PutFault); 8] = [
+const PUT_FAULTS: [(&str, PutFault); 8] = [
     ("marked-invalid", PutFault::MarkedInvalid),
     ("error", PutFault::Error),
     ("error-early", PutFault::ErrorEarly),
@@ -151,12 +144,12 @@ const PUTS: [(&str, PutFault); 8] = [
 ];
 
 impl Fault {
-    pub(super) fn when(&self) -> &When {
-        &self.when
+    pub(super) fn condition(&self) -> &FaultCondition {
+        &self.condition
     }
 
-    pub(super) fn what(&self) -> &Effects<bool> {
-        &self.what
+    pub(super) fn effects(&self) -> &FaultEffects<bool> {
+        &self.effects
     }
 }
 
@@ -170,7 +163,7 @@ impl FromStr for Fault {
     type Err = BadFault;
 
     fn from_str(text: &str) -> Result<Self, BadFault> {
-        let mut when = When {
+        let mut condition = FaultCondition {
             method: None,
             path: None,
             after: 0,
@@ -178,56 +171,59 @@ impl FromStr for Fault {
             flap: None,
             rate: 1.0,
         };
-        let mut what = Effects::default();
+        let mut effects = FaultEffects::default();
         for word in text.split(',').map(str::trim) {
             let (word, value) = match word.split_once('=') {
                 Some((word, value)) => (word, Some(value)),
                 None => (word, None),
             };
-            let read = Read { word, value };
+            let parser = Word { word, value };
             match word {
-                "method" => when.method = Some(read.method()?),
-                "path" => when.path = Some(read.parsed()?),
-                "after" => when.after = read.parsed()?,
-                "first" => when.first = Some(read.parsed()?),
-                "flap" => when.flap = Some(read.part_of()?),
-                "rate" => when.rate = read.that(|rate| (0.0..=1.0).contains(rate))?,
-                "status" => what.status = Some(read.status()?),
-                "retry-after" => what.retry_after = Some(read.parsed()?),
-                "put" => what.put = Some(read.put()?),
-                "delay-ms" => what.delay = Duration::from_millis(read.parsed()?),
-                "jitter-ms" => what.jitter = Duration::from_millis(read.parsed()?),
+                "method" => condition.method = Some(parser.method()?),
+                "path" => condition.path = Some(parser.parsed()?),
+                "after" => condition.after = parser.parsed()?,
+                "first" => condition.first = Some(parser.parsed()?),
+                "flap" => condition.flap = Some(parser.ratio()?),
+                "rate" => condition.rate = parser.parsed_if(|rate| (0.0..=1.0).contains(rate))?,
+                "status" => effects.status = Some(parser.status()?),
+                "retry-after" => effects.retry_after = Some(parser.parsed()?),
+                "put" => effects.put = Some(parser.put()?),
+                "delay-ms" => effects.delay = Duration::from_millis(parser.parsed()?),
+                "jitter-ms" => effects.jitter = Duration::from_millis(parser.parsed()?),
                 "bandwidth-mbit" => {
-                    what.bandwidth = Some(read.that(|mbit| (1e-6..=1e6).contains(mbit))?)
+                    effects.bandwidth = Some(parser.parsed_if(|mbit| (1e-6..=1e6).contains(mbit))?)
                 }
-                "drip-ms" => what.drip = Some(Duration::from_millis(read.that(|ms| *ms > 0)?)),
-                "wrong-blob" => what.wrong_blob = read.alone()?,
-                "truncate" => what.truncate = Some(read.parsed()?),
-                "cut" => what.cut = Some(read.parsed()?),
-                "flip" => what.flip = read.alone()?,
-                "reset" => what.reset = read.alone()?,
-                "hang" => what.hang = read.alone()?,
+                "byte_delay-ms" => {
+                    effects.byte_delay =
+                        Some(Duration::from_millis(parser.parsed_if(|ms| *ms > 0)?))
+                }
+                "wrong-blob" => effects.wrong_blob = parser.flag()?,
+                "truncate" => effects.truncate = Some(parser.parsed()?),
+                "cut" => effects.cut = Some(parser.parsed()?),
+                "flip" => effects.flip = parser.flag()?,
+                "reset" => effects.reset = parser.flag()?,
+                "hang" => effects.hang = parser.flag()?,
                 _ => return Err(BadFault::Word(word.into())),
             }
         }
-        if what == Effects::default() {
-            return Err(BadFault::Nothing(text.into()));
+        if effects == FaultEffects::default() {
+            return Err(BadFault::NoEffect(text.into()));
         }
         Ok(Fault {
             text: text.into(),
-            when,
-            what,
+            condition,
+            effects,
         })
     }
 }
 
 /// One word and its value.
-struct Read<'a> {
+struct Word<'a> {
     word: &'a str,
     value: Option<&'a str>,
 }
 
-impl Read<'_> {
+impl Word<'_> {
     fn bad(&self) -> BadFault {
         BadFault::Value {
             word: self.word.into(),
@@ -241,16 +237,16 @@ impl Read<'_> {
         parsed.ok_or_else(|| self.bad())
     }
 
-    fn that<T: FromStr>(&self, fits: impl Fn(&T) -> bool) -> Result<T, BadFault> {
+    fn parsed_if<T: FromStr>(&self, fits: impl Fn(&T) -> bool) -> Result<T, BadFault> {
         let parsed = self.parsed()?;
-        match fits(&parsed) {
-            true => Ok(parsed),
-            false => Err(self.bad()),
+        if fits(&parsed) {
+            return Ok(parsed);
         }
+        Err(self.bad())
     }
 
     /// Parses `M/N`, both non-zero.
-    fn part_of(&self) -> Result<(u64, u64), BadFault> {
+    fn ratio(&self) -> Result<(u64, u64), BadFault> {
         let both = self.value.and_then(|value| value.split_once('/'));
         let both = both.and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
         let both = both.filter(|&(part, of)| 0 < part && part <= of);
@@ -263,19 +259,21 @@ impl Read<'_> {
     }
 
     fn status(&self) -> Result<StatusCode, BadFault> {
-        self.that(|status: &StatusCode| status.as_u16() >= 300)
+        self.parsed_if(|status: &StatusCode| status.as_u16() >= 300)
     }
 
     fn put(&self) -> Result<PutFault, BadFault> {
-        let known = PUTS.iter().find(|(word, _)| Some(*word) == self.value);
+        let known = PUT_FAULTS
+            .iter()
+            .find(|(word, _)| Some(*word) == self.value);
         known.map(|(_, put)| *put).ok_or_else(|| self.bad())
     }
 
-    fn alone(&self) -> Result<bool, BadFault> {
-        match self.value {
-            None => Ok(true),
-            Some(_) => Err(self.bad()),
-        }
+    fn flag(&self) -> Result<bool, BadFault> {
+        self.value
+            .is_none()
+            .then_some(true)
+            .ok_or_else(|| self.bad())
     }
 }
 
@@ -286,50 +284,50 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_fault_or_a_mistake(text in "([a-z-]{1,14}(=[0-9a-z/.-]{0,8})?,?){0,4}") {
+        fn any_text_is_a_fault_or_an_error(text in "([a-z-]{1,14}(=[0-9a-z/.-]{0,8})?,?){0,4}") {
             if let Ok(fault) = text.parse::<Fault>() {
                 prop_assert_eq!(fault.to_string(), text);
                 for number in [0, 1, u64::MAX] {
-                    let _ = fault.when.counts(number);
+                    let _ = fault.condition.applies_to(number);
                 }
             }
         }
 
         #[test]
-        fn any_words_of_the_language_are_a_fault_or_a_mistake(
+        fn any_words_are_a_fault_or_an_error(
             words in proptest::collection::vec(0usize..16, 1..5),
             value in "[0-9]{0,20}(/[0-9]{0,20})?|-1|1e9|0[.]5|NaN|inf",
         ) {
             const WORDS: [&str; 16] = [
                 "method", "path", "after", "first", "flap", "rate", "status", "retry-after",
-                "delay-ms", "jitter-ms", "bandwidth-mbit", "drip-ms", "truncate", "cut", "flip",
+                "delay-ms", "jitter-ms", "bandwidth-mbit", "byte_delay-ms", "truncate", "cut", "flip",
                 "hang",
             ];
             let text: Vec<_> = words.iter().map(|&word| format!("{}={value}", WORDS[word])).collect();
             if let Ok(fault) = text.join(",").parse::<Fault>() {
-                let _ = fault.when.counts(u64::MAX);
-                prop_assert!((0.0..=1.0).contains(&fault.when.rate));
-                prop_assert!(fault.what.bandwidth.is_none_or(|mbit| mbit > 0.0));
+                let _ = fault.condition.applies_to(u64::MAX);
+                prop_assert!((0.0..=1.0).contains(&fault.condition.rate));
+                prop_assert!(fault.effects.bandwidth.is_none_or(|mbit| mbit > 0.0));
             }
         }
     }
 
     #[test]
-    fn a_fault_reads_as_it_is_written() {
+    fn a_fault_is_shown_as_written() {
         let text = "status=503,rate=0.5,path=/v1/blobs,method=get,retry-after=1,first=9";
         let fault: Fault = text.parse().unwrap();
         assert_eq!(fault.to_string(), text);
-        assert!(fault.when.matches(&Method::GET, "/v1/blobs/x"));
-        assert!(!fault.when.matches(&Method::GET, "/v1/quilts"));
-        assert!(!fault.when.matches(&Method::PUT, "/v1/blobs"));
-        assert_eq!(fault.what.status, Some(StatusCode::SERVICE_UNAVAILABLE));
+        assert!(fault.condition.matches(&Method::GET, "/v1/blobs/x"));
+        assert!(!fault.condition.matches(&Method::GET, "/v1/quilts"));
+        assert!(!fault.condition.matches(&Method::PUT, "/v1/blobs"));
+        assert_eq!(fault.effects.status, Some(StatusCode::SERVICE_UNAVAILABLE));
     }
 
     #[test]
-    fn a_fault_has_its_turns() {
+    fn a_fault_applies_to_some_requests() {
         let turns = |text: &str| -> Vec<u64> {
             let fault: Fault = text.parse().unwrap();
-            (0..10).filter(|&n| fault.when.counts(n)).collect()
+            (0..10).filter(|&n| fault.condition.applies_to(n)).collect()
         };
         assert_eq!(turns("hang,after=3,first=2"), [3, 4]);
         assert_eq!(turns("hang,flap=1/4"), [0, 4, 8]);
@@ -337,11 +335,11 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn errors_name_the_word() {
         for (text, says) in [
             ("", "`` is not known"),
             ("nonsense", "`nonsense` is not known"),
-            ("rate=0.5", "says nothing"),
+            ("rate=0.5", "has no effect"),
             ("status=503,rate=2", "`2` is no value for `rate`"),
             ("status=200", "`200` is no value for `status`"),
             ("status=x", "`x` is no value for `status`"),
@@ -349,7 +347,7 @@ mod tests {
             ("status=429,flap=3/2", "`3/2` is no value for `flap`"),
             ("status=429,flap=1/0", "`1/0` is no value for `flap`"),
             ("bandwidth-mbit=0", "`0` is no value for `bandwidth-mbit`"),
-            ("drip-ms=0", "`0` is no value for `drip-ms`"),
+            ("byte_delay-ms=0", "`0` is no value for `byte_delay-ms`"),
             ("put=nonsense", "`nonsense` is no value for `put`"),
             ("hang=1", "`1` is no value for `hang`"),
             ("truncate", "`` is no value for `truncate`"),

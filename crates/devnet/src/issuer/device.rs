@@ -8,36 +8,36 @@ use axum::{Form, Json};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::sign_in_state::{Book, INTERVAL};
-use super::{Refusal, allowed_by, form, issuer, page};
+use super::sign_in_state::{POLL_INTERVAL, SIGN_IN_TIMEOUT};
+use super::{Decision, OauthError, form, issuer, page};
 use crate::Shared;
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Wish {
+pub(super) struct DeviceRequest {
     client_id: String,
 }
 
 /// `POST /oauth/device_authorization`.
 pub(super) async fn begin(
     State(server): State<Shared>,
-    Form(wish): Form<Wish>,
-) -> Result<Response, Refusal> {
+    Form(request): Form<DeviceRequest>,
+) -> Result<Response, OauthError> {
     let issuer = issuer(&server)?;
-    let (device_code, user_code) = issuer.book().device(&wish.client_id)?;
+    let (device_code, user_code) = issuer.state().begin_device(&request.client_id)?;
     let at = format!("{}/oauth/device", issuer.url);
     let body = json!({
         "device_code": device_code,
         "user_code": user_code,
         "verification_uri": at,
         "verification_uri_complete": format!("{at}?user_code={user_code}"),
-        "expires_in": Book::patience().as_secs(),
-        "interval": INTERVAL.as_secs(),
+        "expires_in": SIGN_IN_TIMEOUT.as_secs(),
+        "interval": POLL_INTERVAL.as_secs(),
     });
     Ok(([(CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Visit {
+pub(super) struct DeviceQuery {
     #[serde(default)]
     user_code: String,
 }
@@ -45,13 +45,13 @@ pub(super) struct Visit {
 /// `GET /oauth/device`.
 pub(super) async fn show(
     State(server): State<Shared>,
-    Query(visit): Query<Visit>,
-) -> Result<Response, Refusal> {
-    let book = issuer(&server)?.book();
-    Ok(match book.client_of(&visit.user_code) {
+    Query(query): Query<DeviceQuery>,
+) -> Result<Response, OauthError> {
+    let state = issuer(&server)?.state();
+    Ok(match state.client_of(&query.user_code) {
         Some(client) => {
             let about = format!("{client} wants to publish in your name.");
-            let form = form("/oauth/device", ("user_code", &visit.user_code), &about);
+            let form = form("/oauth/device", ("user_code", &query.user_code), &about);
             page(StatusCode::OK, &form)
         }
         None => page(
@@ -62,23 +62,16 @@ pub(super) async fn show(
     })
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Decision {
-    user_code: String,
-    #[serde(default)]
-    user: String,
-    decision: String,
-}
-
 /// `POST /oauth/device`.
 pub(super) async fn decide(
     State(server): State<Shared>,
     Form(decision): Form<Decision>,
-) -> Result<Response, Refusal> {
-    let decided = allowed_by(&decision.user, &decision.decision).ok_or(());
-    let known = issuer(&server)?.book().decide(&decision.user_code, decided);
-    Ok(match known {
-        true => page(StatusCode::OK, "<p>Done. You can close this page.</p>"),
-        false => page(StatusCode::BAD_REQUEST, "<p>There is no such code.</p>"),
-    })
+) -> Result<Response, OauthError> {
+    let user = decision.allowed_by().ok_or(());
+    let (status, text) = if issuer(&server)?.state().decide(&decision.request, user) {
+        (StatusCode::OK, "<p>Done. You can close this page.</p>")
+    } else {
+        (StatusCode::BAD_REQUEST, "<p>There is no such code.</p>")
+    };
+    Ok(page(status, text))
 }

@@ -1,11 +1,6 @@
 //! A minimal OAuth issuer: a client can sign in, renew and sign out by the standards'
 //! rules.
 //!
-//! - [`book`]: issued codes and tokens, and their end;
-//! - [`authorize`]: the sign-in page for browsers;
-//! - [`device`]: sign-in without a browser on the client's machine;
-//! - [`token`]: tokens for codes and refresh tokens; revocation.
-//!
 //! Any name can sign in, because the network is local. Clients are public, so PKCE with
 //! S256 is required, redirects must go to a loopback address, and a refresh token is
 //! valid once: a second use indicates theft and ends the sign-in. All state is lost when
@@ -16,7 +11,6 @@ mod device;
 mod sign_in_state;
 mod token;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -25,17 +19,19 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use parking_lot::{Mutex, MutexGuard};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::Shared;
 use super::upload_auth::bearer;
-use sign_in_state::Book;
+use sign_in_state::SignInState;
 
 /// An OAuth issuer.
 pub(super) struct Issuer {
     url: String,
     lifetime: Duration,
-    book: Mutex<Book>,
+    state: Mutex<SignInState>,
 }
 
 impl Issuer {
@@ -44,34 +40,34 @@ impl Issuer {
         Issuer {
             url: url.into(),
             lifetime,
-            book: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, SignInState> {
+        self.state.lock()
     }
 
     /// Whether this is a valid access token of this issuer.
-    pub(super) fn knows(&self, token: &str) -> bool {
-        self.book().user_of(token).is_some()
+    pub(super) fn is_valid_token(&self, token: &str) -> bool {
+        self.state().user_of(token).is_some()
     }
 }
 
 /// Error of a request, with the standards' error codes.
 #[derive(Debug)]
-struct Refusal {
+struct OauthError {
     error: &'static str,
     why: &'static str,
 }
 
-impl Refusal {
+impl OauthError {
     fn new(error: &'static str, why: &'static str) -> Self {
-        Refusal { error, why }
+        OauthError { error, why }
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for OauthError {
     fn into_response(self) -> Response {
         let body = json!({"error": self.error, "error_description": self.why});
         let no_store = [(CACHE_CONTROL, "no-store")];
@@ -86,7 +82,7 @@ pub(super) fn routes() -> Router<Shared> {
             "/oauth/authorize",
             get(authorize::show).post(authorize::decide),
         )
-        .route("/oauth/token", post(token::give))
+        .route("/oauth/token", post(token::issue))
         .route("/oauth/device_authorization", post(device::begin))
         .route("/oauth/device", get(device::show).post(device::decide))
         .route("/oauth/revoke", post(token::revoke))
@@ -94,13 +90,13 @@ pub(super) fn routes() -> Router<Shared> {
 }
 
 /// Returns the issuer of this server; its routes exist only if there is one.
-fn issuer(server: &Shared) -> Result<&Issuer, Refusal> {
-    let none = Refusal::new("server_error", "this server is no issuer");
-    server.demand.issuer().ok_or(none)
+fn issuer(server: &Shared) -> Result<&Issuer, OauthError> {
+    let none = OauthError::new("server_error", "this server is no issuer");
+    server.upload_auth.issuer().ok_or(none)
 }
 
 /// Returns the discovery document.
-async fn document(State(server): State<Shared>) -> Result<Response, Refusal> {
+async fn document(State(server): State<Shared>) -> Result<Response, OauthError> {
     let url = &issuer(&server)?.url;
     let at = |path: &str| format!("{url}/oauth/{path}");
     Ok(Json(json!({
@@ -123,8 +119,11 @@ async fn document(State(server): State<Shared>) -> Result<Response, Refusal> {
 }
 
 /// Returns the user of an access token.
-async fn userinfo(State(server): State<Shared>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let user = bearer(&headers).and_then(|token| issuer(&server).ok()?.book().user_of(token));
+async fn userinfo(
+    State(server): State<Shared>,
+    headers: HeaderMap,
+) -> Result<Response, OauthError> {
+    let user = bearer(&headers).and_then(|token| issuer(&server).ok()?.state().user_of(token));
     Ok(match user {
         Some(user) => Json(json!({"sub": user, "preferred_username": user})).into_response(),
         None => StatusCode::UNAUTHORIZED.into_response(),
@@ -174,8 +173,21 @@ fn form(action: &str, hidden: (&str, &str), about: &str) -> String {
     )
 }
 
-/// Name of the user who allowed a request; `None` if denied.
-fn allowed_by(user: &str, decision: &str) -> Option<String> {
-    let user = user.trim();
-    (decision == "allow" && !user.is_empty()).then(|| user.to_owned())
+/// Fields of the form: `request` is the ID of an authorization, `user_code` the code of a
+/// device.
+#[derive(Debug, Deserialize)]
+struct Decision {
+    #[serde(alias = "user_code")]
+    request: String,
+    #[serde(default)]
+    user: String,
+    decision: String,
+}
+
+impl Decision {
+    /// Name of the user who allowed the request; `None` if denied.
+    fn allowed_by(&self) -> Option<String> {
+        let user = self.user.trim();
+        (self.decision == "allow" && !user.is_empty()).then(|| user.to_owned())
+    }
 }

@@ -3,30 +3,31 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use super::Refusal;
+use quick_cache::unsync::Cache;
+
+use super::OauthError;
 use walrus_client::auth::Secret;
 
 /// Time limit of a sign-in.
-const SIGN_IN: Duration = Duration::from_secs(600);
+pub(super) const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(600);
 /// Lifetime of a code.
-const CODE: Duration = Duration::from_secs(60);
+const CODE_LIFETIME: Duration = Duration::from_secs(60);
 /// Shortest polling interval of a device sign-in.
-pub(super) const INTERVAL: Duration = Duration::from_secs(1);
-/// Most sign-ins of each kind; at the limit, older ones are discarded.
-const MOST: usize = 1000;
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Most sign-ins of each kind; at the limit, others are discarded.
+const MAX_SIGN_INS: usize = 1000;
 
 /// State of the issuer.
-#[derive(Default)]
-pub(super) struct Book {
-    pages: HashMap<String, (Asked, Instant)>,
-    codes: HashMap<String, (Asked, String, Instant)>,
-    devices: HashMap<String, Device>,
+pub(super) struct SignInState {
+    pages: Cache<String, (AuthorizationRequest, Instant)>,
+    codes: HashMap<String, (AuthorizationRequest, String, Instant)>,
+    devices: Cache<String, Device>,
     sign_ins: Vec<SignIn>,
 }
 
 /// Authorization request of a client.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct AuthorizationRequest {
     pub(super) client: String,
     pub(super) redirect: String,
     pub(super) state: Option<String>,
@@ -37,7 +38,7 @@ struct Device {
     client: String,
     user_code: String,
     /// Name of the user who allowed it; an error if denied.
-    decided: Option<Result<String, ()>>,
+    decision: Option<Result<String, ()>>,
     until: Instant,
     polled: Option<Instant>,
 }
@@ -52,61 +53,73 @@ struct SignIn {
 }
 
 /// Issued tokens.
-pub(super) struct Given {
+pub(super) struct IssuedTokens {
     pub(super) access: String,
     pub(super) refresh: String,
 }
 
-fn fresh() -> Result<String, Refusal> {
+fn random_token() -> Result<String, OauthError> {
     let random = Secret::random();
-    let random = random.map_err(|_| Refusal::new("server_error", "no random numbers"))?;
+    let random = random.map_err(|_| OauthError::new("server_error", "no random numbers"))?;
     Ok(random.expose().to_owned())
 }
 
-impl Book {
-    /// Begins a sign-in on a page; returns the ID for its form.
-    pub(super) fn ask(&mut self, asked: Asked) -> Result<String, Refusal> {
-        if self.pages.len() >= MOST {
-            self.pages.clear();
+impl Default for SignInState {
+    fn default() -> Self {
+        SignInState {
+            pages: Cache::new(MAX_SIGN_INS),
+            codes: HashMap::new(),
+            devices: Cache::new(MAX_SIGN_INS),
+            sign_ins: Vec::new(),
         }
-        let id = fresh()?;
+    }
+}
+
+impl SignInState {
+    /// Begins a sign-in on a page; returns the ID for its form.
+    pub(super) fn begin_authorization(
+        &mut self,
+        request: AuthorizationRequest,
+    ) -> Result<String, OauthError> {
+        let id = random_token()?;
         self.pages
-            .insert(id.clone(), (asked, Instant::now() + SIGN_IN));
+            .insert(id.clone(), (request, Instant::now() + SIGN_IN_TIMEOUT));
         Ok(id)
     }
 
     /// Ends a sign-in on a page and returns its request, once.
-    pub(super) fn asked(&mut self, id: &str) -> Option<Asked> {
-        let (asked, until) = self.pages.remove(id)?;
-        (Instant::now() < until).then_some(asked)
+    pub(super) fn take_authorization(&mut self, id: &str) -> Option<AuthorizationRequest> {
+        let (_, (request, until)) = self.pages.remove(id)?;
+        (Instant::now() < until).then_some(request)
     }
 
     /// Creates a code for an allowed request.
-    pub(super) fn code(&mut self, asked: Asked, user: String) -> Result<String, Refusal> {
-        let code = fresh()?;
+    pub(super) fn create_code(
+        &mut self,
+        request: AuthorizationRequest,
+        user: String,
+    ) -> Result<String, OauthError> {
+        let code = random_token()?;
         let now = Instant::now();
         self.codes.retain(|_, (_, _, until)| now < *until);
-        let until = now + CODE;
-        self.codes.insert(code.clone(), (asked, user, until));
+        let until = now + CODE_LIFETIME;
+        self.codes.insert(code.clone(), (request, user, until));
         Ok(code)
     }
 
     /// Redeems a code for its request and user, once.
-    pub(super) fn redeem(&mut self, code: &str) -> Option<(Asked, String)> {
-        let (asked, user, until) = self.codes.remove(code)?;
-        (Instant::now() < until).then_some((asked, user))
+    pub(super) fn redeem_code(&mut self, code: &str) -> Option<(AuthorizationRequest, String)> {
+        let (request, user, until) = self.codes.remove(code)?;
+        (Instant::now() < until).then_some((request, user))
     }
 
     /// Begins a device sign-in; returns the device code for the client and the code for
     /// the user.
-    pub(super) fn device(&mut self, client: &str) -> Result<(String, String), Refusal> {
-        if self.devices.len() >= MOST {
-            self.devices.clear();
-        }
-        let code = fresh()?;
+    pub(super) fn begin_device(&mut self, client: &str) -> Result<(String, String), OauthError> {
+        let code = random_token()?;
         // Consonants that are not easily confused.
         let letters = b"BCDFGHJKLMNPQRSTVWXZ";
-        let picked = fresh()?;
+        let picked = random_token()?;
         let picked = picked.bytes().take(8);
         let mut user_code: String = picked
             .map(|byte| letters[usize::from(byte) % letters.len()] as char)
@@ -115,60 +128,60 @@ impl Book {
         let device = Device {
             client: client.into(),
             user_code: user_code.clone(),
-            decided: None,
-            until: Instant::now() + SIGN_IN,
+            decision: None,
+            until: Instant::now() + SIGN_IN_TIMEOUT,
             polled: None,
         };
         self.devices.insert(code.clone(), device);
         Ok((code, user_code))
     }
 
-    /// Time limit of a device sign-in.
-    pub(super) fn patience() -> Duration {
-        SIGN_IN
-    }
-
     /// Returns the client that a user code belongs to.
     pub(super) fn client_of(&self, user_code: &str) -> Option<&str> {
-        let mut devices = self.devices.values();
-        let device = devices.find(|device| device.is(user_code))?;
-        Some(&device.client)
+        let device = self
+            .devices
+            .iter()
+            .find(|(_, device)| device.is(user_code))?;
+        Some(&device.1.client)
     }
 
     /// Records the user's decision, a name or a denial; returns whether the code is
     /// valid.
     pub(super) fn decide(&mut self, user_code: &str, decision: Result<String, ()>) -> bool {
-        let mut devices = self.devices.values_mut();
-        match devices.find(|device| device.is(user_code)) {
-            Some(device) => {
-                device.decided = Some(decision);
-                true
-            }
-            None => false,
+        let found = self.devices.iter().find(|(_, device)| device.is(user_code));
+        let Some(code) = found.map(|(code, _)| code.clone()) else {
+            return false;
+        };
+        if let Some(mut device) = self.devices.get_mut(&code) {
+            device.decision = Some(decision);
         }
+        true
     }
 
     /// Returns the user of a device sign-in once it is allowed.
-    pub(super) fn poll(&mut self, code: &str, client: &str) -> Result<String, Refusal> {
-        let Some(device) = self.devices.get_mut(code).filter(|d| d.client == client) else {
-            return Err(Refusal::new("invalid_grant", "no such device code"));
-        };
+    pub(super) fn poll(&mut self, code: &str, client: &str) -> Result<String, OauthError> {
+        let refused = |error, why| Err(OauthError::new(error, why));
         let now = Instant::now();
-        if now > device.until {
-            return Err(Refusal::new("expired_token", "nobody has signed in"));
-        }
-        // Slightly early polls are tolerated.
-        let too_soon = |last: Instant| now - last < INTERVAL * 9 / 10;
-        if device.polled.replace(now).is_some_and(too_soon) {
-            return Err(Refusal::new("slow_down", "asked too often"));
-        }
-        match device.decided.clone() {
-            None => Err(Refusal::new("authorization_pending", "not yet")),
-            Some(decision) => {
-                self.devices.remove(code);
-                decision.map_err(|()| Refusal::new("access_denied", "the user said no"))
+        let decision = {
+            let device = self.devices.get_mut(code);
+            let Some(mut device) = device.filter(|device| device.client == client) else {
+                return refused("invalid_grant", "no such device code");
+            };
+            if now > device.until {
+                return refused("expired_token", "the sign-in was not completed in time");
             }
-        }
+            // Slightly early polls are tolerated.
+            let too_soon = |last: Instant| now - last < POLL_INTERVAL * 9 / 10;
+            if device.polled.replace(now).is_some_and(too_soon) {
+                return refused("slow_down", "polled too often");
+            }
+            device.decision.clone()
+        };
+        let Some(decision) = decision else {
+            return refused("authorization_pending", "not yet");
+        };
+        self.devices.remove(code);
+        decision.map_err(|()| OauthError::new("access_denied", "the user denied the sign-in"))
     }
 
     /// Issues the first tokens for a user.
@@ -177,7 +190,7 @@ impl Book {
         user: &str,
         client: &str,
         lifetime: Duration,
-    ) -> Result<Given, Refusal> {
+    ) -> Result<IssuedTokens, OauthError> {
         let mut sign_in = SignIn {
             user: user.into(),
             client: client.into(),
@@ -185,12 +198,12 @@ impl Book {
             refresh: String::new(),
             used: HashSet::new(),
         };
-        let given = sign_in.give(lifetime)?;
-        if self.sign_ins.len() >= MOST {
+        let tokens = sign_in.issue(lifetime)?;
+        if self.sign_ins.len() >= MAX_SIGN_INS {
             self.sign_ins.remove(0);
         }
         self.sign_ins.push(sign_in);
-        Ok(given)
+        Ok(tokens)
     }
 
     /// Issues the next tokens for a refresh token. A reused refresh token ends the
@@ -200,17 +213,17 @@ impl Book {
         token: &str,
         client: &str,
         lifetime: Duration,
-    ) -> Result<Given, Refusal> {
+    ) -> Result<IssuedTokens, OauthError> {
         let stolen = (self.sign_ins.iter()).position(|sign_in| sign_in.used.contains(token));
         if let Some(at) = stolen {
             self.sign_ins.remove(at);
             let why = "the refresh token was used before, so the sign-in has ended";
-            return Err(Refusal::new("invalid_grant", why));
+            return Err(OauthError::new("invalid_grant", why));
         }
         let mut sign_ins = self.sign_ins.iter_mut();
         match sign_ins.find(|sign_in| sign_in.refresh == token && sign_in.client == client) {
-            Some(sign_in) => sign_in.give(lifetime),
-            None => Err(Refusal::new("invalid_grant", "no such refresh token")),
+            Some(sign_in) => sign_in.issue(lifetime),
+            None => Err(OauthError::new("invalid_grant", "no such refresh token")),
         }
     }
 
@@ -235,25 +248,25 @@ impl Book {
 impl Device {
     fn is(&self, user_code: &str) -> bool {
         let plain = |code: &str| code.replace(['-', ' '], "").to_ascii_uppercase();
-        self.decided.is_none()
+        self.decision.is_none()
             && Instant::now() < self.until
             && plain(&self.user_code) == plain(user_code)
     }
 }
 
 impl SignIn {
-    fn give(&mut self, lifetime: Duration) -> Result<Given, Refusal> {
-        let given = Given {
-            access: fresh()?,
-            refresh: fresh()?,
+    fn issue(&mut self, lifetime: Duration) -> Result<IssuedTokens, OauthError> {
+        let tokens = IssuedTokens {
+            access: random_token()?,
+            refresh: random_token()?,
         };
         let now = Instant::now();
         self.access.retain(|_, end| now < *end);
-        self.access.insert(given.access.clone(), now + lifetime);
-        let before = std::mem::replace(&mut self.refresh, given.refresh.clone());
+        self.access.insert(tokens.access.clone(), now + lifetime);
+        let before = std::mem::replace(&mut self.refresh, tokens.refresh.clone());
         if !before.is_empty() {
             self.used.insert(before);
         }
-        Ok(given)
+        Ok(tokens)
     }
 }

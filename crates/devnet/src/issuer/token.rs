@@ -11,14 +11,14 @@ use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Refusal, issuer};
+use super::{OauthError, issuer};
 use crate::Shared;
 
 /// Grant type of a device sign-in (RFC 8628).
 pub(super) const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Wish {
+pub(super) struct TokenRequest {
     grant_type: String,
     client_id: Option<String>,
     code: Option<String>,
@@ -29,63 +29,65 @@ pub(super) struct Wish {
 }
 
 /// `POST /oauth/token`.
-pub(super) async fn give(
+pub(super) async fn issue(
     State(server): State<Shared>,
-    Form(wish): Form<Wish>,
-) -> Result<Response, Refusal> {
+    Form(request): Form<TokenRequest>,
+) -> Result<Response, OauthError> {
     let issuer = issuer(&server)?;
-    let mut book = issuer.book();
+    let mut state = issuer.state();
     let lifetime = issuer.lifetime;
-    let needed = |value: &Option<String>, why| {
+    let required = |value: &Option<String>, why| {
         let value = value.clone();
-        value.ok_or(Refusal::new("invalid_request", why))
+        value.ok_or(OauthError::new("invalid_request", why))
     };
-    let client = needed(&wish.client_id, "client_id is missing")?;
-    let given = match wish.grant_type.as_str() {
+    let client = required(&request.client_id, "client_id is missing")?;
+    let tokens = match request.grant_type.as_str() {
         "authorization_code" => {
-            let code = needed(&wish.code, "code is missing")?;
-            let verifier = needed(&wish.code_verifier, "code_verifier is missing")?;
-            let refused = |why| Refusal::new("invalid_grant", why);
-            let (asked, user) = book.redeem(&code).ok_or(refused("no such code"))?;
-            if asked.client != client || Some(&asked.redirect) != wish.redirect_uri.as_ref() {
-                return Err(refused("the code was given to another client"));
+            let code = required(&request.code, "code is missing")?;
+            let verifier = required(&request.code_verifier, "code_verifier is missing")?;
+            let refused = |why| OauthError::new("invalid_grant", why);
+            let (authorization, user) = state.redeem_code(&code).ok_or(refused("no such code"))?;
+            if authorization.client != client
+                || Some(&authorization.redirect) != request.redirect_uri.as_ref()
+            {
+                return Err(refused("the code was tokens to another client"));
             }
             let found = URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()));
-            if found != asked.challenge {
+            if found != authorization.challenge {
                 return Err(refused("code_verifier does not fit"));
             }
-            book.sign_in(&user, &client, lifetime)?
+            state.sign_in(&user, &client, lifetime)?
         }
         DEVICE_GRANT => {
-            let code = needed(&wish.device_code, "device_code is missing")?;
-            let user = book.poll(&code, &client)?;
-            book.sign_in(&user, &client, lifetime)?
+            let code = required(&request.device_code, "device_code is missing")?;
+            let user = state.poll(&code, &client)?;
+            state.sign_in(&user, &client, lifetime)?
         }
         "refresh_token" => {
-            let token = needed(&wish.refresh_token, "refresh_token is missing")?;
-            book.refresh(&token, &client, lifetime)?
+            let token = required(&request.refresh_token, "refresh_token is missing")?;
+            state.refresh(&token, &client, lifetime)?
         }
-        _ => return Err(Refusal::new("unsupported_grant_type", "no such grant")),
+        _ => return Err(OauthError::new("unsupported_grant_type", "no such grant")),
     };
     let body = json!({
-        "access_token": given.access,
+        "access_token": tokens.access,
         "token_type": "Bearer",
         "expires_in": lifetime.as_secs(),
-        "refresh_token": given.refresh,
+        "refresh_token": tokens.refresh,
     });
     Ok(([(CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Back {
+pub(super) struct RevocationRequest {
     token: String,
 }
 
 /// `POST /oauth/revoke`: succeeds whether or not the token exists (RFC 7009).
 pub(super) async fn revoke(
     State(server): State<Shared>,
-    Form(back): Form<Back>,
-) -> Result<StatusCode, Refusal> {
-    issuer(&server)?.book().revoke(&back.token);
+    Form(request): Form<RevocationRequest>,
+) -> Result<StatusCode, OauthError> {
+    issuer(&server)?.state().revoke(&request.token);
     Ok(StatusCode::OK)
 }

@@ -18,7 +18,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::errors::ApiError;
 use super::issuer::Issuer;
 use super::{Shared, storing};
-use upload_tokens::Tokens;
+use upload_tokens::TokenVerifier;
 use walrus_client::auth::{Secret, SigningKey};
 
 /// Authentication required for uploads.
@@ -49,50 +49,57 @@ pub enum RequiredAuth {
 }
 
 /// Required authentication, with its state.
-pub(super) enum Demand {
+pub(super) enum UploadAuth {
     Nothing,
     ApiKey(HeaderName, Secret),
-    Jwt(Tokens),
+    Jwt(TokenVerifier),
     Oauth(Issuer),
 }
 
-impl Demand {
+impl UploadAuth {
     /// Creates the state for a server at `url`.
     pub(super) fn new(
         require: RequiredAuth,
         url: &str,
     ) -> Result<Self, walrus_client::auth::BadKey> {
         Ok(match require {
-            RequiredAuth::Nothing => Demand::Nothing,
-            RequiredAuth::ApiKey { header, key } => Demand::ApiKey(header, key),
-            RequiredAuth::Jwt { key, expiring_s } => Demand::Jwt(Tokens::new(&key, expiring_s)?),
-            RequiredAuth::Oauth { lifetime } => Demand::Oauth(Issuer::new(url, lifetime)),
+            RequiredAuth::Nothing => UploadAuth::Nothing,
+            RequiredAuth::ApiKey { header, key } => UploadAuth::ApiKey(header, key),
+            RequiredAuth::Jwt { key, expiring_s } => {
+                UploadAuth::Jwt(TokenVerifier::new(&key, expiring_s)?)
+            }
+            RequiredAuth::Oauth { lifetime } => UploadAuth::Oauth(Issuer::new(url, lifetime)),
         })
     }
 
     /// Returns the issuer, if this server is one.
     pub(super) fn issuer(&self) -> Option<&Issuer> {
         match self {
-            Demand::Oauth(issuer) => Some(issuer),
+            UploadAuth::Oauth(issuer) => Some(issuer),
             _ => None,
         }
     }
 }
 
 /// Admits an upload with the required authentication.
-pub(super) async fn shown(State(server): State<Shared>, request: Request, next: Next) -> Response {
+pub(super) async fn authenticate(
+    State(server): State<Shared>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (mut parts, body) = request.into_parts();
     let headers = &parts.headers;
-    let refusal = match &server.demand {
-        Demand::Nothing => None,
-        Demand::ApiKey(name, key) => {
+    let refusal = match &server.upload_auth {
+        UploadAuth::Nothing => None,
+        UploadAuth::ApiKey(name, key) => {
             let value = headers.get(name).and_then(|value| value.to_str().ok());
             (!value.is_some_and(|value| key.is(value)))
-                .then(|| unknown("INVALID_API_KEY", &format!("no valid key in {name}")))
+                .then(|| unauthenticated("INVALID_API_KEY", &format!("no valid key in {name}")))
         }
-        Demand::Oauth(issuer) => (!bearer(headers).is_some_and(|token| issuer.knows(token)))
-            .then(|| unknown("INVALID_TOKEN", "no valid access token")),
-        Demand::Jwt(tokens) => match bearer(headers).map(str::to_owned) {
+        UploadAuth::Oauth(issuer) => (!bearer(headers)
+            .is_some_and(|token| issuer.is_valid_token(token)))
+        .then(|| unauthenticated("INVALID_TOKEN", "no valid access token")),
+        UploadAuth::Jwt(tokens) => match bearer(headers).map(str::to_owned) {
             // Plain text, like the network's publisher.
             None => {
                 let text = "Header of type `authorization` was missing";
@@ -121,7 +128,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim())
 }
 
-fn unknown(reason: &'static str, message: &str) -> Response {
+fn unauthenticated(reason: &'static str, message: &str) -> Response {
     let error = ApiError::auth(StatusCode::UNAUTHORIZED, reason, message);
     let mut response = error.into_response();
     let scheme = HeaderValue::from_static("Bearer");

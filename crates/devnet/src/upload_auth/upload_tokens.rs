@@ -2,7 +2,6 @@
 //! and reasons.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use axum::extract::FromRequestParts as _;
 use axum::http::StatusCode;
@@ -10,6 +9,7 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{DecodingKey, Validation};
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::super::errors::ApiError;
@@ -18,10 +18,10 @@ use walrus_client::auth::{BadKey, SigningKey};
 use walrus_client::clock::unix_seconds;
 
 /// Time after its expiry for which a token is accepted, in seconds: clocks differ.
-const LEEWAY: u64 = 60;
+const LEEWAY_S: u64 = 60;
 
 /// Verifies tokens, and records used ones.
-pub(crate) struct Tokens {
+pub(crate) struct TokenVerifier {
     key: DecodingKey,
     validation: Validation,
     expiring_s: Option<u64>,
@@ -41,11 +41,11 @@ struct Claims {
     max_size: Option<u64>,
 }
 
-impl Tokens {
+impl TokenVerifier {
     pub(super) fn new(key: &SigningKey, expiring_s: Option<u64>) -> Result<Self, BadKey> {
         let mut validation = Validation::new(key.algorithm());
-        validation.leeway = LEEWAY;
-        Ok(Tokens {
+        validation.leeway = LEEWAY_S;
+        Ok(TokenVerifier {
             key: key.verification_key()?,
             validation,
             expiring_s,
@@ -60,11 +60,11 @@ impl Tokens {
         let size: Option<u64> = size.and_then(|size| size.to_str().ok()?.parse().ok());
         let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
         let claims = decoded.map_err(|error| refusal(error.kind()))?.claims;
-        self.fits(&claims, &options, size)?;
-        self.use_up(claims)
+        self.check_claims(&claims, &options, size)?;
+        self.mark_used(claims)
     }
 
-    fn fits(
+    fn check_claims(
         &self,
         claims: &Claims,
         options: &StoreOptions,
@@ -125,11 +125,11 @@ impl Tokens {
         }
     }
 
-    fn use_up(&self, claims: Claims) -> Result<(), ApiError> {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+    fn mark_used(&self, claims: Claims) -> Result<(), ApiError> {
+        let mut used = self.used.lock();
         let now = unix_seconds();
         used.retain(|_, end| *end > now);
-        match used.insert(claims.jti, claims.exp.saturating_add(LEEWAY)) {
+        match used.insert(claims.jti, claims.exp.saturating_add(LEEWAY_S)) {
             None => Ok(()),
             Some(_) => Err(ApiError::auth(
                 StatusCode::TOO_MANY_REQUESTS,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     Entry, HAS_TAGS, INDEX_COLUMNS, INDEX_HEAD, MAX_MEMBERS, MEMBER_HEAD, Member, Patch,
-    QuiltError, VERSION, is_identifier, place,
+    QuiltError, VERSION, is_identifier, symbol_offset,
 };
 use crate::blob_id::{COLUMNS, MAX_SYMBOL, ROWS};
 
@@ -24,7 +24,7 @@ pub fn encode(mut members: Vec<Member>) -> Result<(Vec<u8>, Vec<Patch>), QuiltEr
         .windows(2)
         .find(|pair| pair[0].identifier == pair[1].identifier)
     {
-        return Err(QuiltError::Twice(pair[0].identifier.clone()));
+        return Err(QuiltError::Duplicate(pair[0].identifier.clone()));
     }
     let heads = members.iter().map(head).collect::<Result<Vec<_>, _>>()?;
     let mut index: Vec<Entry> = (members.iter())
@@ -165,7 +165,7 @@ fn write(matrix: &mut [u8], symbol: usize, column: u16, parts: [&[u8]; 2]) {
     for mut part in parts {
         while !part.is_empty() {
             let (cell, within) = (at / symbol, at % symbol);
-            let start = place(column.into(), cell, symbol) + within;
+            let start = symbol_offset(column.into(), cell, symbol) + within;
             let (now, later) = part.split_at(part.len().min(symbol - within));
             matrix[start..start + now.len()].copy_from_slice(now);
             (at, part) = (at + now.len(), later);

@@ -64,27 +64,21 @@ pub type Tags = BTreeMap<String, String>;
 
 /// Why bytes are not a quilt, or files cannot form one.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // The messages name the fields.
 pub enum QuiltError {
-    /// There are no files.
     #[error("a quilt needs at least one file")]
     Empty,
-    /// Over [`MAX_MEMBERS`].
     #[error("{0} files are more than a quilt can hold ({MAX_MEMBERS})")]
     TooMany(usize),
-    /// An identifier is empty, too long, ends with a space or has control
-    /// characters.
+    /// An identifier is empty, too long, ends with a space or has control characters.
     #[error("`{0}` cannot be the identifier of a file in a quilt")]
     Identifier(String),
-    /// Two files have the same identifier.
-    #[error("the identifier `{0}` is there twice")]
-    Twice(String),
-    /// A file's tags, the index or the whole quilt exceed the limits of the encoding.
+    #[error("two files have the identifier `{0}`")]
+    Duplicate(String),
     #[error("{0} of the quilt is too large for the encoding")]
     TooLarge(&'static str),
-    /// Not a quilt, or a damaged one.
     #[error("not a quilt: {0}")]
     Damaged(&'static str),
-    /// Reading the blob failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -165,7 +159,7 @@ fn is_identifier(text: &str) -> bool {
 
 /// Returns the position in the blob of symbol `cell`, counted down the columns from
 /// `column`.
-fn place(column: usize, cell: usize, symbol: usize) -> usize {
+fn symbol_offset(column: usize, cell: usize, symbol: usize) -> usize {
     let (right, row) = (cell / ROWS, cell % ROWS);
     (row * COLUMNS + column + right) * symbol
 }
@@ -256,9 +250,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_quilt_is_refused() {
+    fn invalid_quilts_are_refused() {
         let twice = vec![member("a", 1, &[]), member("a", 2, &[])];
-        assert!(matches!(encode(twice), Err(QuiltError::Twice(_))));
+        assert!(matches!(encode(twice), Err(QuiltError::Duplicate(_))));
         assert!(matches!(encode(Vec::new()), Err(QuiltError::Empty)));
         let many = (0..=MAX_MEMBERS).map(|i| member(&i.to_string(), 1, &[]));
         assert!(matches!(
@@ -280,7 +274,7 @@ mod tests {
         piece.extend((list.len() as u32).to_le_bytes());
         piece.extend(list);
         for (at, byte) in piece.into_iter().enumerate() {
-            blob[place(0, at / SYMBOL, SYMBOL) + at % SYMBOL] = byte;
+            blob[symbol_offset(0, at / SYMBOL, SYMBOL) + at % SYMBOL] = byte;
         }
         blob
     }
@@ -349,7 +343,7 @@ mod tests {
             for byte in 0..40 {
                 for value in [0, 1, 0x7f, 0xff] {
                     let mut blob = honest.clone();
-                    let at = place(column.into(), byte / 2, 2) + byte % 2;
+                    let at = symbol_offset(column.into(), byte / 2, 2) + byte % 2;
                     blob[at] = value;
                     let quilt = open(&blob);
                     for patch in quilt.index().unwrap_or_default().iter().chain(&patches) {

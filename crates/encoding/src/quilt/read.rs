@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 
 use super::{
     Entry, HAS_TAGS, INDEX_COLUMNS, INDEX_HEAD, MAX_INDEX, MAX_MEMBERS, MAX_TAGS, MEMBER_HEAD,
-    Patch, QuiltError, VERSION, is_identifier, place,
+    Patch, QuiltError, VERSION, is_identifier, symbol_offset,
 };
 use crate::blob_id::{COLUMNS, MAX_SYMBOL, ROWS};
 
@@ -93,7 +93,7 @@ impl<R: ReadAt> Quilt<R> {
                 return Err(QuiltError::Damaged("an entry of its index is not allowed"));
             }
             if !names.insert(identifier.clone()) {
-                return Err(QuiltError::Twice(identifier));
+                return Err(QuiltError::Duplicate(identifier));
             }
             patches.push(Patch {
                 identifier,
@@ -148,7 +148,7 @@ impl<R: ReadAt> Quilt<R> {
         while done < len {
             let (cell, within) = ((skip + done) / self.symbol, (skip + done) % self.symbol);
             let now = (self.symbol - within).min(len - done);
-            let offset = place(column, cell, self.symbol) + within;
+            let offset = symbol_offset(column, cell, self.symbol) + within;
             self.blob
                 .fill(&mut bytes[done..done + now], offset as u64)?;
             done += now;

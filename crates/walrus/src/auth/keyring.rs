@@ -6,9 +6,8 @@
 //! used for a while.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use keyring_core::{CredentialStore, Entry};
@@ -21,8 +20,8 @@ const KEYRING_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pause after the keyring did not answer.
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
 
-/// Number of abandoned operations that are still running.
-static ABANDONED: AtomicUsize = AtomicUsize::new(0);
+/// Jobs that timed out; each holds its token until it ends.
+static ABANDONED: Mutex<Vec<Weak<()>>> = Mutex::new(Vec::new());
 /// When the keyring last failed to answer.
 static LAST_TIMEOUT: Mutex<Option<Instant>> = Mutex::new(None);
 
@@ -148,27 +147,6 @@ fn run(
     done
 }
 
-/// Whether a job is running, has ended, or was abandoned.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Job {
-    Running,
-    Ended,
-    Abandoned,
-}
-
-/// Records the end of a job, even if it panics.
-struct JobEnd(Arc<Mutex<Job>>);
-
-impl Drop for JobEnd {
-    fn drop(&mut self) {
-        let mut job = self.0.lock();
-        if *job == Job::Abandoned {
-            ABANDONED.fetch_sub(1, Ordering::SeqCst);
-        }
-        *job = Job::Ended;
-    }
-}
-
 /// Runs a job on its own thread, and calls `each` for every result.
 ///
 /// # Errors
@@ -181,16 +159,18 @@ fn bounded<T: Send + 'static>(
     let recently = LAST_TIMEOUT
         .lock()
         .is_some_and(|at| at.elapsed() < RETRY_PAUSE);
-    if recently || ABANDONED.load(Ordering::SeqCst) > 0 {
+    let is_running = |job: &Weak<()>| job.strong_count() > 0;
+    if recently || ABANDONED.lock().iter().any(is_running) {
         return Err(KeyringError::TimedOut);
     }
-    let state = Arc::new(Mutex::new(Job::Running));
-    let end = JobEnd(state.clone());
+    let token = Arc::new(());
+    let job_token = Arc::downgrade(&token);
     let (sender, receiver) = mpsc::channel();
     let started = std::thread::Builder::new()
         .name("keyring".into())
         .spawn(move || {
-            let _end = end;
+            // Dropped even if the job panics.
+            let _token = token;
             job(&sender);
         });
     started.map_err(|error| KeyringError::Refused(error.to_string()))?;
@@ -202,11 +182,9 @@ fn bounded<T: Send + 'static>(
             Err(RecvTimeoutError::Timeout) => break,
         }
     }
-    let mut state = state.lock();
-    if *state == Job::Running {
-        *state = Job::Abandoned;
-        ABANDONED.fetch_add(1, Ordering::SeqCst);
-    }
+    let mut abandoned = ABANDONED.lock();
+    abandoned.retain(is_running);
+    abandoned.push(job_token);
     *LAST_TIMEOUT.lock() = Some(Instant::now());
     Err(KeyringError::TimedOut)
 }

@@ -29,6 +29,7 @@ struct Inner {
     state: Mutex<State>,
 }
 
+#[derive(Debug)]
 struct State {
     grant: Grant,
     /// Whether a publisher rejected the access token.
@@ -37,14 +38,6 @@ struct State {
     renewal: Option<Renewal>,
     /// Set when the issuer refuses further renewals.
     ended: Option<Arc<AuthError>>,
-}
-
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State")
-            .field("grant", &self.grant)
-            .finish_non_exhaustive()
-    }
 }
 
 type Renewal = Shared<BoxFuture<'static, Result<Secret, Arc<AuthError>>>>;

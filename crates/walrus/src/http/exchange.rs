@@ -38,13 +38,7 @@ impl HttpStore {
             guard.in_race(race);
         }
         let fetched = self.download(client, endpoint, url, blob, read_range, &mut guard);
-        match fetched.await {
-            Ok(bytes) => {
-                guard.ended(Outcome::Success, "");
-                Ok(bytes)
-            }
-            Err(failed) => Err(failed.ends(guard)),
-        }
+        end(fetched.await, guard)
     }
 
     async fn download(
@@ -127,24 +121,21 @@ impl HttpStore {
         let request =
             |client: &Client| client.head(url.clone()).header(ACCEPT_ENCODING, "identity");
         let client = self.reader.client();
-        let failed = match self.send_idempotent(&client, endpoint, request).await {
-            Ok(response) => {
-                guard.answered();
-                match (response.status(), http::content_length(&response)) {
-                    (StatusCode::OK, Some(len)) => {
-                        guard.ended(Outcome::Success, "");
-                        return Ok(len);
-                    }
-                    (StatusCode::OK, None) => {
-                        FailedRequest::protocol(endpoint, "its answer has no length of the blob")
-                    }
-                    (StatusCode::NOT_FOUND, _) => FailedRequest::not_found(endpoint, blob),
-                    _ => FailedRequest::unexpected(endpoint, response).await,
+        let answer = async {
+            let response = self.send_idempotent(&client, endpoint, request).await?;
+            guard.answered();
+            match (response.status(), http::content_length(&response)) {
+                (StatusCode::OK, Some(len)) => Ok(len),
+                (StatusCode::OK, None) => {
+                    let why = "its answer has no length of the blob";
+                    Err(FailedRequest::protocol(endpoint, why))
                 }
+                (StatusCode::NOT_FOUND, _) => Err(FailedRequest::not_found(endpoint, blob)),
+                _ => Err(FailedRequest::unexpected(endpoint, response).await),
             }
-            Err(failed) => failed,
         };
-        Err(failed.ends(guard))
+        let answer = answer.await;
+        end(answer, guard)
     }
 
     /// Stores through one publisher.
@@ -172,14 +163,11 @@ impl HttpStore {
             epochs: options.epochs,
         };
         let mut guard = self.admit(endpoint).await?;
-        match self.upload(endpoint, request, blob, &upload).await {
-            Ok(receipt) => {
-                guard.answered();
-                guard.ended(Outcome::Success, "");
-                Ok(receipt)
-            }
-            Err(failed) => Err(failed.ends(guard)),
+        let receipt = self.upload(endpoint, request, blob, &upload).await;
+        if receipt.is_ok() {
+            guard.answered();
         }
+        end(receipt, guard)
     }
 
     async fn upload(
@@ -252,6 +240,17 @@ impl HttpStore {
         self.counters.add(&self.counters.requests, 1);
         let second = request(&self.reader.client()).send().await;
         second.map_err(|error| FailedRequest::broken(endpoint, &error))
+    }
+}
+
+/// Ends a request with its result.
+fn end<T>(result: Result<T, FailedRequest>, guard: RequestGuard<'_>) -> Result<T, FailedRequest> {
+    match result {
+        Ok(done) => {
+            guard.ended(Outcome::Success, "");
+            Ok(done)
+        }
+        Err(failed) => Err(failed.ends(guard)),
     }
 }
 

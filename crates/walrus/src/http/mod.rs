@@ -6,13 +6,6 @@
 //! that may help ([`crate::net::Attempts`]). Bytes that fail verification are a failure
 //! like any other: the next aggregator is tried, without a pause. If no endpoint is
 //! available, the operation fails at once.
-//!
-//! - [`admin`]: admin API of an embedded Walrus;
-//! - [`answer`]: checks of an answer to a read;
-//! - [`exchange`]: one request to one endpoint;
-//! - [`failed_request`]: classification of failures;
-//! - [`read_round`]: one round of a read, over several endpoints;
-//! - [`operation`]: failures of an operation, for the failure log.
 
 mod admin;
 mod answer;

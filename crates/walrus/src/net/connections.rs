@@ -21,7 +21,7 @@ const MIN_SLEEP: Duration = Duration::from_secs(5);
 const MAX_LOST_RACES: u32 = 2;
 
 /// A client whose connections can be dropped, and one without a pool.
-pub struct Connections {
+pub(crate) struct Connections {
     make: Box<dyn Fn() -> ClientBuilder + Send + Sync>,
     /// Opens a new connection for each request.
     fresh_client: Client,
@@ -38,7 +38,7 @@ struct Pool {
 
 impl Connections {
     /// Creates clients configured by `make`: two now, one more for each drop.
-    pub fn new(
+    pub(crate) fn new(
         make: impl Fn() -> ClientBuilder + Send + Sync + 'static,
     ) -> Result<Self, reqwest::Error> {
         let pool = Pool {
@@ -54,18 +54,17 @@ impl Connections {
         })
     }
 
-    /// Returns the client with pooled connections.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.pool.lock().client.clone()
     }
 
     /// Returns the client that opens a new connection for each request.
-    pub fn fresh_client(&self) -> Client {
+    pub(crate) fn fresh_client(&self) -> Client {
         self.fresh_client.clone()
     }
 
     /// Drops all idle connections; those in use continue. At most once a second.
-    pub fn reset_pool(&self) {
+    pub(crate) fn reset_pool(&self) {
         let due = {
             let mut pool = self.pool.lock();
             let due = pool
@@ -82,12 +81,12 @@ impl Connections {
     }
 
     /// Records that a pooled connection answered.
-    pub fn answered(&self) {
+    pub(crate) fn answered(&self) {
         self.pool.lock().lost_races = 0;
     }
 
     /// Records that a new connection answered before a pooled one, which may be dead.
-    pub fn lost_race(&self) {
+    pub(crate) fn lost_race(&self) {
         let dead = {
             let mut pool = self.pool.lock();
             pool.lost_races += 1;
@@ -99,7 +98,7 @@ impl Connections {
     }
 
     /// Whether the machine time_asleep since the last call; if so, drops all idle connections.
-    pub fn detect_resume(&self) -> bool {
+    pub(crate) fn detect_resume(&self) -> bool {
         self.detect_resume_after(time_asleep())
     }
 

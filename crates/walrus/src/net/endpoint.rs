@@ -34,7 +34,7 @@ const LATEST_HEAD_WEIGHT: f64 = 0.2;
 
 /// Reason that a request is not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unavailable {
+pub(crate) enum Unavailable {
     /// The breaker is open after too many failures.
     BreakerOpen {
         /// Time until the next probe.
@@ -50,7 +50,7 @@ pub enum Unavailable {
 
 /// A server that receives requests.
 #[derive(Debug)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     url: Url,
     name: String,
     quarantine: Duration,
@@ -91,7 +91,7 @@ impl EndpointState {
 
 impl Endpoint {
     /// Creates a server without any measurements.
-    pub fn new(url: Url, policy: &NetPolicy) -> Self {
+    pub(crate) fn new(url: Url, policy: &NetPolicy) -> Self {
         let state = EndpointState {
             meter: ConditionsMeter::default(),
             latencies: Latencies::default(),
@@ -118,13 +118,12 @@ impl Endpoint {
         }
     }
 
-    /// URL of the server.
-    pub fn url(&self) -> &Url {
+    pub(crate) fn url(&self) -> &Url {
         &self.url
     }
 
     /// URL without credentials, for display.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
@@ -133,7 +132,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Unavailable`], usually without delay.
-    pub async fn admit(&self) -> Result<RequestGuard<'_>, Unavailable> {
+    pub(crate) async fn admit(&self) -> Result<RequestGuard<'_>, Unavailable> {
         let probe_end = tokio::time::Instant::now() + PROBE_WAIT;
         loop {
             let mut changed = pin!(self.changed.notified());
@@ -183,18 +182,18 @@ impl Endpoint {
     }
 
     /// Network conditions; `None` before the first answer.
-    pub fn conditions(&self) -> Option<Conditions> {
+    pub(crate) fn conditions(&self) -> Option<Conditions> {
         self.state.lock().meter.conditions()
     }
 
     /// Whether the server has answered any request, with any status.
-    pub fn has_answered(&self) -> bool {
+    pub(crate) fn has_answered(&self) -> bool {
         self.state.lock().head_time.is_some()
     }
 
     /// Time within which `percentile` of 100 reads of this size end; `None` without
     /// enough measurements.
-    pub fn usual_time(&self, bytes: u64, percentile: u8) -> Option<Duration> {
+    pub(crate) fn usual_time(&self, bytes: u64, percentile: u8) -> Option<Duration> {
         let state = self.state.lock();
         let measured = state.latencies.percentile(bytes, percentile);
         measured.or_else(|| {
@@ -207,7 +206,7 @@ impl Endpoint {
     }
 
     /// Records a pause that the server requested.
-    pub fn pause(&self, pause: Duration) {
+    pub(crate) fn pause(&self, pause: Duration) {
         let until = Some(now() + pause);
         let mut state = self.state.lock();
         state.paused_until = state.paused_until.max(until);
@@ -215,14 +214,14 @@ impl Endpoint {
 
     /// Records corrupt bytes where another server's bytes were accepted; returns whether
     /// this starts a quarantine.
-    pub fn record_integrity_violation(&self) -> bool {
+    pub(crate) fn record_integrity_violation(&self) -> bool {
         let mut state = self.state.lock();
         state.integrity.record_violation(self.quarantine, now())
     }
 
     /// Records that the server did not answer before the deadline; returns whether this
     /// opened the breaker.
-    pub fn record_timeout(&self, why: &str) -> bool {
+    pub(crate) fn record_timeout(&self, why: &str) -> bool {
         let now = now();
         let mut state = self.state.lock();
         let probe = state.breaker.state() == BreakerState::HalfOpen;
@@ -231,7 +230,7 @@ impl Endpoint {
     }
 
     /// Whether to report that the server is slow: at most once a minute.
-    pub fn should_report_slow(&self) -> bool {
+    pub(crate) fn should_report_slow(&self) -> bool {
         let now = now();
         let last = &mut self.state.lock().last_slow_report;
         let due = last.is_none_or(|at| now.saturating_duration_since(at) >= SLOW_REPORT_INTERVAL);
@@ -243,7 +242,7 @@ impl Endpoint {
 
     /// Records that the server ignored a range; returns whether this is new. Other
     /// servers take precedence for the length of a quarantine.
-    pub fn record_ignored_range(&self) -> bool {
+    pub(crate) fn record_ignored_range(&self) -> bool {
         let now = now();
         let until = now + self.quarantine;
         let before = self.state.lock().ignores_ranges_until.replace(until);
@@ -252,18 +251,18 @@ impl Endpoint {
 
     /// Makes an open breaker due for a probe after the machine woke up or changed
     /// networks.
-    pub fn probe_now(&self) {
+    pub(crate) fn probe_now(&self) {
         self.state.lock().breaker.probe_now(now());
     }
 
     /// Whether the breaker would refuse a request now.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         let state = self.state.lock();
         matches!(state.breaker.outlook(now()), Admission::NotBefore(_))
     }
 
     /// Returns the state of the server, for display.
-    pub fn health(&self, role: Role) -> EndpointHealth {
+    pub(crate) fn health(&self, role: Role) -> EndpointHealth {
         let now = now();
         let state = self.state.lock();
         EndpointHealth {

@@ -20,7 +20,7 @@ const DEFAULT_HEDGE_DELAY: Duration = Duration::from_secs(2);
 
 /// Servers that hold the same blobs.
 #[derive(Debug)]
-pub struct Endpoints {
+pub(crate) struct Endpoints {
     all: Vec<Endpoint>,
     hedge_percentile: u8,
     selection: Mutex<Selection>,
@@ -35,21 +35,21 @@ struct Selection {
 
 /// Servers to ask for one read.
 #[derive(Debug)]
-pub struct ReadPlan<'a> {
+pub(crate) struct ReadPlan<'a> {
     /// Servers in order of preference.
-    pub endpoints: VecDeque<&'a Endpoint>,
+    pub(crate) endpoints: VecDeque<&'a Endpoint>,
     /// Delay before a hedged read; `None` if no usual time is known.
-    pub hedge_after: Option<Duration>,
+    pub(crate) hedge_after: Option<Duration>,
     /// Whether the second server is available for a hedge.
-    pub has_spare: bool,
+    pub(crate) has_spare: bool,
     /// Whether a hedge needs no budget of [`Endpoints::may_hedge`], because the first
     /// server is not the best one but is being explored.
-    pub explores: bool,
+    pub(crate) explores: bool,
 }
 
 impl Endpoints {
     /// Creates a set of servers in configured order.
-    pub fn new(all: Vec<Endpoint>, policy: &NetPolicy) -> Self {
+    pub(crate) fn new(all: Vec<Endpoint>, policy: &NetPolicy) -> Self {
         let selection = Selection {
             favourite: 0,
             reads: 0,
@@ -62,13 +62,12 @@ impl Endpoints {
         }
     }
 
-    /// Returns all servers in configured order.
-    pub fn all(&self) -> &[Endpoint] {
+    pub(crate) fn all(&self) -> &[Endpoint] {
         &self.all
     }
 
     /// Plans a read of `bytes` bytes.
-    pub fn plan(&self, bytes: u64) -> ReadPlan<'_> {
+    pub(crate) fn plan(&self, bytes: u64) -> ReadPlan<'_> {
         let candidates = self.candidates(bytes);
         let ranking = {
             let mut selection = self.selection.lock();
@@ -102,7 +101,7 @@ impl Endpoints {
     }
 
     /// Returns the servers in order of preference for requests other than content reads.
-    pub fn ranked(&self) -> Vec<&Endpoint> {
+    pub(crate) fn ranked(&self) -> Vec<&Endpoint> {
         let candidates = self.candidates(0);
         let favourite = self.selection.lock().favourite;
         // With this number, only servers that are due are explored.
@@ -115,23 +114,23 @@ impl Endpoints {
     }
 
     /// Takes a hedged read from the budget; `false` if the budget is spent.
-    pub fn may_hedge(&self) -> bool {
+    pub(crate) fn may_hedge(&self) -> bool {
         self.selection.lock().budget.spend()
     }
 
     /// Network conditions to the best server.
-    pub fn conditions(&self) -> Option<Conditions> {
+    pub(crate) fn conditions(&self) -> Option<Conditions> {
         let favourite = self.selection.lock().favourite;
         self.all.get(favourite)?.conditions()
     }
 
     /// Whether all breakers are open.
-    pub fn all_open(&self) -> bool {
+    pub(crate) fn all_open(&self) -> bool {
         self.all.iter().all(Endpoint::is_open)
     }
 
     /// Makes all open breakers due for a probe after the machine woke up.
-    pub fn probe_now(&self) {
+    pub(crate) fn probe_now(&self) {
         self.all.iter().for_each(Endpoint::probe_now);
     }
 

@@ -26,7 +26,7 @@ const COOLDOWN_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whether operations on a store that never answered have failed lately.
 #[derive(Debug, Default)]
-pub struct FirstContact {
+pub(crate) struct FirstContact {
     last: Mutex<Option<Failed>>,
 }
 
@@ -41,7 +41,7 @@ struct Failed {
 impl FirstContact {
     /// Returns the retry policy before the first answer; `None` if the operation should
     /// fail at once.
-    pub fn retry(&self, retry: &Retry) -> Option<Retry> {
+    pub(crate) fn retry(&self, retry: &Retry) -> Option<Retry> {
         let mut last = self.last.lock();
         let limit = match &mut *last {
             Some(failed) if failed.at.elapsed() < COOLDOWN => {
@@ -58,7 +58,7 @@ impl FirstContact {
     }
 
     /// Records that an operation got no answer from any server.
-    pub fn failed(&self) {
+    pub(crate) fn failed(&self) {
         let mut last = self.last.lock();
         if last.as_ref().is_none_or(|it| it.at.elapsed() >= COOLDOWN) {
             let at = Instant::now();

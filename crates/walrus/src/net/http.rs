@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::redirect::Policy;
 use reqwest::{ClientBuilder, Response, StatusCode};
@@ -80,11 +80,11 @@ pub async fn body_with_progress(
     max: u64,
     mut arrived: impl FnMut(usize),
 ) -> Result<Option<Bytes>, reqwest::Error> {
-    let content_length = content_length(&response).unwrap_or(0);
-    if content_length > max {
+    let announced = content_length(&response).unwrap_or(0);
+    if announced > max {
         return Ok(None);
     }
-    let mut bytes = BytesMut::with_capacity(content_length as usize);
+    let mut bytes = BytesMut::with_capacity(announced as usize);
     while let Some(chunk) = response.chunk().await? {
         arrived(chunk.len());
         if (bytes.len() + chunk.len()) as u64 > max {
@@ -99,22 +99,21 @@ pub async fn body_with_progress(
 /// ends earlier. Buffers only these bytes. Calls `arrived` like [`body_with_progress`].
 pub async fn part_of_body(
     mut response: Response,
-    skip: u64,
+    mut skip: u64,
     len: u64,
     mut arrived: impl FnMut(usize),
 ) -> Result<Option<Bytes>, reqwest::Error> {
     let mut bytes = BytesMut::with_capacity(len as usize);
-    let mut left = skip;
     while (bytes.len() as u64) < len {
-        let Some(chunk) = response.chunk().await? else {
+        let Some(mut chunk) = response.chunk().await? else {
             return Ok(None);
         };
         arrived(chunk.len());
-        let before = left.min(chunk.len() as u64);
-        left -= before;
-        let missing = len - bytes.len() as u64;
-        let part = &chunk[before as usize..];
-        bytes.extend_from_slice(&part[..missing.min(part.len() as u64) as usize]);
+        let skipped = skip.min(chunk.len() as u64);
+        skip -= skipped;
+        chunk.advance(skipped as usize);
+        chunk.truncate((len as usize).saturating_sub(bytes.len()));
+        bytes.extend_from_slice(&chunk);
     }
     Ok(Some(bytes.freeze()))
 }

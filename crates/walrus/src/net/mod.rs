@@ -41,17 +41,18 @@ mod tls;
 
 pub use breaker::BreakerState;
 pub use conditions::Conditions;
-pub use connections::Connections;
-pub use endpoint::{Endpoint, Unavailable};
-pub use endpoints::{Endpoints, ReadPlan};
+pub(crate) use connections::Connections;
+pub(crate) use endpoint::{Endpoint, Unavailable};
+pub(crate) use endpoints::Endpoints;
 pub use failures::{
     Consequence, Failure, FailureCount, FailureHandling, FailureKind, FailureLog, Severity,
 };
-pub use first_contact::{FIRST_CONTACT_TIMEOUT, FirstContact};
+pub use first_contact::FIRST_CONTACT_TIMEOUT;
+pub(crate) use first_contact::FirstContact;
 pub use health::{EndpointHealth, Role};
 pub use http::cause;
 pub use journal::Journal;
 pub use report::{FailureFilter, FailureGroup, FailureReport, REPORT_STEPS};
-pub use request_guard::{Outcome, RequestGuard};
+pub(crate) use request_guard::{Outcome, RequestGuard};
 pub use retry::{Attempts, Retry, RetryObserver, Verdict, jittered};
 pub use tls::{BadCertificates, NoCertificates, Tls};

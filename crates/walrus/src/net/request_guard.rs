@@ -8,12 +8,10 @@ use super::endpoint::{Endpoint, now};
 
 /// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Success.
+pub(crate) enum Outcome {
     Success,
     /// The server is alive and refused.
     Refused,
-    /// The server reported overload.
     Overloaded,
     /// No answer, or a server error.
     Failed,
@@ -26,7 +24,7 @@ pub enum Outcome {
 /// A request in progress. Dropping it before its end counts as abandoned, which does not
 /// affect the server's state.
 #[derive(Debug)]
-pub struct RequestGuard<'a> {
+pub(crate) struct RequestGuard<'a> {
     endpoint: &'a Endpoint,
     transfer: Transfer,
     sent: Instant,
@@ -54,12 +52,12 @@ impl<'a> RequestGuard<'a> {
 
     /// Marks the request as one that is dropped if another is faster; `race` then holds
     /// the bytes delivered by the other.
-    pub fn in_race(&mut self, race: &'a AtomicU64) {
+    pub(crate) fn in_race(&mut self, race: &'a AtomicU64) {
         self.race = Some(race);
     }
 
     /// Records the head of the answer.
-    pub fn answered(&mut self) {
+    pub(crate) fn answered(&mut self) {
         let now = now();
         let mut state = self.endpoint.state.lock();
         state.meter.answered(&mut self.transfer, now);
@@ -67,14 +65,14 @@ impl<'a> RequestGuard<'a> {
     }
 
     /// Records a part of the body.
-    pub fn arrived(&mut self, bytes: usize) {
+    pub(crate) fn arrived(&mut self, bytes: usize) {
         let mut state = self.endpoint.state.lock();
         (state.meter).arrived(&mut self.transfer, bytes as u64, now());
     }
 
     /// Ends the request and returns whether this opened the breaker. `why` is the reason
     /// shown to requests that the breaker refuses.
-    pub fn ended(mut self, outcome: Outcome, why: &str) -> bool {
+    pub(crate) fn ended(mut self, outcome: Outcome, why: &str) -> bool {
         self.end(outcome, why)
     }
 

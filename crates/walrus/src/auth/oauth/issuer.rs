@@ -12,6 +12,7 @@ use crate::network::OauthProfile;
 #[derive(Clone, Debug)]
 pub struct Issuer {
     profile: OauthProfile,
+    /// Its discovery document, with the endpoints of the profile.
     document: Document,
 }
 
@@ -40,7 +41,7 @@ impl Issuer {
     /// discovery document, which is fetched only if the profile has no token endpoint.
     pub async fn discover(profile: &OauthProfile) -> Result<Self, AuthError> {
         let url = endpoint(&profile.issuer)?;
-        let document = match profile.token_endpoint {
+        let mut document = match profile.token_endpoint {
             Some(_) => Document::default(),
             None => {
                 let issuer_client = IssuerClient::to(&url)?;
@@ -72,6 +73,25 @@ impl Issuer {
                 "it does not support PKCE with S256",
             ));
         }
+        for (configured, found) in [
+            (
+                &profile.authorization_endpoint,
+                &mut document.authorization_endpoint,
+            ),
+            (&profile.token_endpoint, &mut document.token_endpoint),
+            (
+                &profile.device_authorization_endpoint,
+                &mut document.device_authorization_endpoint,
+            ),
+            (
+                &profile.revocation_endpoint,
+                &mut document.revocation_endpoint,
+            ),
+        ] {
+            if configured.is_some() {
+                found.clone_from(configured);
+            }
+        }
         Ok(Issuer {
             profile: profile.clone(),
             document,
@@ -96,47 +116,33 @@ impl Issuer {
 
     /// Whether the issuer supports a sign-in without a browser on this machine.
     pub fn offers_device_flow(&self) -> bool {
-        self.profile.device_authorization_endpoint.is_some()
-            || self.document.device_authorization_endpoint.is_some()
+        self.document.device_authorization_endpoint.is_some()
     }
 
     pub(super) fn authorization_endpoint(&self) -> Result<Url, AuthError> {
-        let (profile, document) = (&self.profile, &self.document);
-        let urls = [
-            &profile.authorization_endpoint,
-            &document.authorization_endpoint,
-        ];
-        self.required("authorization_endpoint", urls)
+        self.required(
+            "authorization_endpoint",
+            &self.document.authorization_endpoint,
+        )
     }
 
     pub(super) fn token_endpoint(&self) -> Result<Url, AuthError> {
-        let urls = [&self.profile.token_endpoint, &self.document.token_endpoint];
-        self.required("token_endpoint", urls)
+        self.required("token_endpoint", &self.document.token_endpoint)
     }
 
     pub(super) fn device_authorization_endpoint(&self) -> Result<Url, AuthError> {
-        let urls = [
-            &self.profile.device_authorization_endpoint,
-            &self.document.device_authorization_endpoint,
-        ];
-        self.required("device_authorization_endpoint", urls)
+        let url = &self.document.device_authorization_endpoint;
+        self.required("device_authorization_endpoint", url)
     }
 
     pub(super) fn revocation_endpoint(&self) -> Result<Option<Url>, AuthError> {
-        let profile = self.profile.revocation_endpoint.as_deref();
-        let url = profile.or(self.document.revocation_endpoint.as_deref());
+        let url = self.document.revocation_endpoint.as_deref();
         url.map(endpoint).transpose()
     }
 
-    /// Returns the first URL that is there.
-    fn required(&self, name: &str, urls: [&Option<String>; 2]) -> Result<Url, AuthError> {
-        match urls.into_iter().flatten().next() {
-            Some(url) => endpoint(url),
-            None => Err(AuthError::issuer(
-                &self.profile.issuer,
-                format!("it names no {name}"),
-            )),
-        }
+    fn required(&self, name: &str, url: &Option<String>) -> Result<Url, AuthError> {
+        let why = || AuthError::issuer(&self.profile.issuer, format!("it names no {name}"));
+        endpoint(url.as_deref().ok_or_else(why)?)
     }
 
     /// Returns the display name of the signed-in user, if the issuer provides it;
