@@ -133,7 +133,7 @@ fn upload_errors_contain_the_publisher_response() {
         for word in ["error", "error-early"] {
             devnet.set_faults(&format!("put={word}")).await;
             let failed = put().await.unwrap_err();
-            assert!(failed.to_string().contains("ordered to fail"), "{failed}");
+            assert!(failed.to_string().contains("an injected fault"), "{failed}");
         }
         // The failed endpoint is skipped for a while.
         let store = devnet.store();
@@ -256,5 +256,5 @@ fn invalid_fault_is_a_usage_error() {
     let done = world.try_run(&args);
     assert_eq!(done.status.code(), Some(2));
     let output = String::from_utf8(done.stderr).unwrap();
-    assert!(output.contains("says nothing that goes wrong"), "{output}");
+    assert!(output.contains("has no effect"), "{output}");
 }

@@ -104,7 +104,7 @@ fn device_flow_signs_in_without_a_browser() {
     block_on(Browser::new().decide(&login.url, "grace", "deny"));
     let (code, output) = login.end();
     assert_eq!(code, Some(1));
-    assert!(output.contains("the user said no"), "{output}");
+    assert!(output.contains("the user denied the sign-in"), "{output}");
 }
 
 #[test]
