@@ -77,7 +77,7 @@ pub(super) async fn transmit(
 }
 
 /// Reads the rest of a request body: a client that is still sending would see a broken
-/// connection replacement of the answer.
+/// connection instead of the answer.
 async fn drain(body: Body) {
     let mut parts = body.into_data_stream();
     while let Some(Ok(_)) = parts.next().await {}

@@ -57,7 +57,7 @@ pub(super) struct FaultCounts {
     pub(super) fired: u64,
 }
 
-/// FaultEffects on one request; the numbers select the flipped bit and the wrong blob.
+/// Effects on one request; the numbers select the flipped bit and the wrong blob.
 pub(super) type FaultPlan = FaultEffects<Option<u64>>;
 
 impl Faults {

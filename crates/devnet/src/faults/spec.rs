@@ -17,7 +17,7 @@
 //! | `delay-ms=N` | delay of N ms before any effect |
 //! | `jitter-ms=N` | random additional delay of up to N ms |
 //! | `bandwidth-mbit=N` | bandwidth limit of the body in both directions |
-//! | `byte_delay-ms=N` | slow-loris: N ms before every byte of the answer, including headers |
+//! | `drip-ms=N` | slow-loris: N ms before every byte of the answer, including headers |
 //! | `wrong-blob` | the bytes of another blob, if there is one |
 //! | `truncate=N` | only the first N bytes, as if the answer were complete |
 //! | `cut=N` | the connection ends after N bytes of the body |
@@ -86,7 +86,7 @@ impl FaultCondition {
     }
 }
 
-/// FaultEffects of a fault. `Random` is the type of the random effects: whether they happen,
+/// Effects of a fault. `Random` is the type of the random effects: whether they happen,
 /// or the number drawn for them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in super::super) struct FaultEffects<Random> {
@@ -193,7 +193,7 @@ impl FromStr for Fault {
                 "bandwidth-mbit" => {
                     effects.bandwidth = Some(parser.parsed_if(|mbit| (1e-6..=1e6).contains(mbit))?)
                 }
-                "byte_delay-ms" => {
+                "drip-ms" => {
                     effects.byte_delay =
                         Some(Duration::from_millis(parser.parsed_if(|ms| *ms > 0)?))
                 }
@@ -300,7 +300,7 @@ mod tests {
         ) {
             const WORDS: [&str; 16] = [
                 "method", "path", "after", "first", "flap", "rate", "status", "retry-after",
-                "delay-ms", "jitter-ms", "bandwidth-mbit", "byte_delay-ms", "truncate", "cut", "flip",
+                "delay-ms", "jitter-ms", "bandwidth-mbit", "drip-ms", "truncate", "cut", "flip",
                 "hang",
             ];
             let text: Vec<_> = words.iter().map(|&word| format!("{}={value}", WORDS[word])).collect();
@@ -347,7 +347,7 @@ mod tests {
             ("status=429,flap=3/2", "`3/2` is no value for `flap`"),
             ("status=429,flap=1/0", "`1/0` is no value for `flap`"),
             ("bandwidth-mbit=0", "`0` is no value for `bandwidth-mbit`"),
-            ("byte_delay-ms=0", "`0` is no value for `byte_delay-ms`"),
+            ("drip-ms=0", "`0` is no value for `drip-ms`"),
             ("put=nonsense", "`nonsense` is no value for `put`"),
             ("hang=1", "`1` is no value for `hang`"),
             ("truncate", "`` is no value for `truncate`"),

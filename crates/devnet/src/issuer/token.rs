@@ -50,7 +50,7 @@ pub(super) async fn issue(
             if authorization.client != client
                 || Some(&authorization.redirect) != request.redirect_uri.as_ref()
             {
-                return Err(refused("the code was tokens to another client"));
+                return Err(refused("the code was issued to another client"));
             }
             let found = URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()));
             if found != authorization.challenge {

@@ -246,7 +246,7 @@ impl SecretStore {
     }
 }
 
-/// A store lock for changes.
+/// A store locked for changes.
 pub(super) struct LockedStore<'a> {
     store: &'a SecretStore,
     _lock: FileLock,

@@ -1,4 +1,4 @@
-//! StoredSecret sign-ins: one per network.
+//! Stored sign-ins: one per network.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub struct SignIn {
     /// Origins that may receive it; for tokens of an issuer, the publishers that may see
     /// them.
     pub origins: Vec<Origin>,
-    /// Creation time in seconds created_at 1970.
+    /// Creation time in seconds since 1970.
     #[serde(rename = "since")]
     pub created_at: u64,
     /// The secret.

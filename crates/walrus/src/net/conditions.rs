@@ -216,7 +216,7 @@ impl ConditionsMeter {
     }
 }
 
-/// WindowedBest value of the present and the previous window.
+/// Best value of the present and the previous window.
 #[derive(Debug)]
 struct WindowedBest {
     better: fn(f64, f64) -> f64,

@@ -1,8 +1,8 @@
 //! Connection pool that drops connections when they may be dead.
 //!
-//! A pooled connection may be dead without notice: the machine time_asleep or changed
+//! A pooled connection may be dead without notice: the machine slept or changed
 //! networks, or a device on the path forgot the connection. Requests over it get no
-//! answer. So all idle connections are dropped after the machine has time_asleep, and after
+//! answer. So all idle connections are dropped after the machine has slept, and after
 //! one of them broke or was silent; the next request opens a new one.
 
 use std::fmt;
@@ -97,7 +97,7 @@ impl Connections {
         }
     }
 
-    /// Whether the machine time_asleep since the last call; if so, drops all idle connections.
+    /// Whether the machine slept since the last call; if so, drops all idle connections.
     pub(crate) fn detect_resume(&self) -> bool {
         self.detect_resume_after(time_asleep())
     }
@@ -137,7 +137,7 @@ impl fmt::Debug for Connections {
     }
 }
 
-/// Time that the machine has time_asleep since boot: the difference of a clock that counts
+/// Time that the machine has slept since boot: the difference of a clock that counts
 /// sleep and the one used for time-outs, which does not.
 fn time_asleep() -> Duration {
     let read = |clock| {
@@ -194,7 +194,7 @@ mod tests {
         let made = made.load(Ordering::Relaxed);
         assert_eq!(
             made, 3,
-            "lost_race twice in a row: those that are kept are dead"
+            "two lost races in a row: pooled connections are dead"
         );
     }
 

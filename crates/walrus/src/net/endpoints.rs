@@ -1,4 +1,4 @@
-//! Rankinged set of equivalent servers: the order of requests, and when to hedge.
+//! Ordered set of equivalent servers: the order of requests, and when to hedge.
 
 use std::collections::VecDeque;
 use std::time::Duration;

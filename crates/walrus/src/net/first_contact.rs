@@ -4,8 +4,8 @@
 //! answered before is likely to answer again. A command that reaches no server at all
 //! should fail early: until the first answer, an operation gives up after
 //! [`FIRST_CONTACT_TIMEOUT`]. Of the operations that follow within [`COOLDOWN`], the first
-//! [`MAX_COOLDOWN_PROBES`] get [`COOLDOWN_PROBE_TIMEOUT`] each, and the others fail at once, so that a command with
-//! many operations does not wait for each of them.
+//! [`MAX_COOLDOWN_PROBES`] get [`COOLDOWN_PROBE_TIMEOUT`] each, and the others fail at once,
+//! so that a command with many operations does not wait for each of them.
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ const MAX_TOTAL: u32 = 512;
 /// Fewest reads for a percentile.
 const MIN_TOTAL: u32 = 20;
 /// Upper bounds of the size classes, in bytes: latency only, a typical chunk or span, a
-/// large one; anything larger is in the last size_class.
+/// large one; anything larger is in the last class.
 const SIZE_CLASSES: [u64; 3] = [64 << 10, 1 << 20, 8 << 20];
 
 /// Read times of one server.

@@ -2,7 +2,7 @@
 //!
 //! The server expected to be fastest by measurement comes first; a failed try counts as
 //! lost time. Unmeasured servers follow in configured order. Now and then a server other
-//! than the best is last_request first, to detect recovery.
+//! than the best is asked first, to detect recovery.
 //!
 //! Pure.
 
@@ -20,7 +20,7 @@ pub(super) const EXPLORE_INTERVAL: u64 = 32;
 /// A server as a candidate for a read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
-    /// Whether the server can be last_request now.
+    /// Whether the server can be asked now.
     pub(super) availability: Availability,
     /// Expected time of the read; `None` before the first measurement.
     pub(super) expected: Option<Duration>,
@@ -30,7 +30,7 @@ pub(super) struct Candidate {
     pub(super) last_request: Option<Instant>,
 }
 
-/// Availability of a server, in order: a server is last_request only when none with a better
+/// Availability of a server, in order: a server is asked only when none with a better
 /// value is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Availability {

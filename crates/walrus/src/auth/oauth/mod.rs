@@ -26,7 +26,7 @@ use reqwest::Url;
 use super::{AuthError, Grant, Secret};
 use issuer_client::{IssuerClient, endpoint, failed};
 
-/// Longest token, in bytes: what servers verify in a header.
+/// Longest token, in bytes: what servers accept in a header.
 const MAX_TOKEN: usize = 16 << 10;
 
 type Client = oauth2::basic::BasicClient;
