@@ -125,9 +125,10 @@ fn already_certified(
     {
         return Ok(None);
     }
-    let mut answer = match existing.deletable {
-        true => json!({"object": existing.object_id}),
-        false => json!({"event": event(blob)}),
+    let mut answer = if existing.deletable {
+        json!({"object": existing.object_id})
+    } else {
+        json!({"event": event(blob)})
     };
     answer["blobId"] = json!(blob);
     answer["endEpoch"] = json!(existing.end_epoch);

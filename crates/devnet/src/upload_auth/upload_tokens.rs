@@ -70,58 +70,69 @@ impl TokenVerifier {
         options: &StoreOptions,
         size: Option<u64>,
     ) -> Result<(), ApiError> {
-        let lives = claims.exp.saturating_sub(claims.iat.unwrap_or(0));
-        if self.expiring_s.is_some_and(|demanded| lives != demanded) {
-            return Err(bad(
+        let expected_lifetime = self.expiring_s;
+        let lifetime = claims.exp.saturating_sub(claims.iat.unwrap_or(0));
+        let epochs = options.epochs();
+        let full_id = |id: &Option<String>| id.as_deref().map(hex_id);
+        let owner = full_id(&claims.send_object_to);
+        let requested = full_id(&options.send_object_to);
+        let failures = [
+            (
+                expected_lifetime.is_some_and(|expected| lifetime != expected),
                 "INVALID_EXPIRATION",
-                "exp - iat is not as it has to be",
-            ));
-        }
-        match (claims.size, claims.max_size, size) {
-            (Some(_), Some(_), _) => {
+                "exp - iat differs from the required value",
+            ),
+            (
+                claims.size.is_some() && claims.max_size.is_some(),
                 // The network's publisher has the same misspelling.
-                return Err(bad("iNVALID_SIZES", "size and max_size exclude each other"));
-            }
-            (Some(exact), _, Some(size)) if size != exact => {
-                return Err(bad("SIZE_INCORRECT", "the size of the body is incorrect"));
-            }
-            (_, Some(most), Some(size)) if size > most => {
-                let message = "the size of the body is above the maximum allowed";
-                return Err(bad("MAX_SIZE_EXCEEDED", message));
-            }
-            _ => {}
-        }
-        match (claims.epochs, claims.max_epochs) {
-            (Some(_), Some(_)) => {
-                return Err(bad(
-                    "INVALID_EPOCHS",
-                    "epochs and max_epochs exclude each other",
-                ));
-            }
-            (Some(exact), _) if options.epochs() != exact => {
-                let message = "the epochs in the query do not match the token";
-                return Err(bad("INVALID_EPOCHS", message));
-            }
-            (_, Some(most)) if options.epochs() > most => {
-                let message = "the epochs in the query are above the maximum allowed";
-                return Err(bad("EPOCHS_ABOVE_MAX", message));
-            }
-            _ => {}
-        }
-        let whole = |id: &Option<String>| id.as_deref().map(hex_id);
-        match (
-            whole(&claims.send_object_to),
-            whole(&options.send_object_to),
-        ) {
-            (Some(_), None) => {
-                let message = "send_object_to is missing from the query, and it is required";
-                Err(bad("MISSING_SEND_OBJECT_TO", message))
-            }
-            (Some(expected), Some(found)) if expected != found || expected.is_none() => {
-                let message = "send_object_to in the query does not match the token";
-                Err(bad("INVALID_SEND_OBJECT_TO", message))
-            }
-            _ => Ok(()),
+                "iNVALID_SIZES",
+                "size and max_size exclude each other",
+            ),
+            (
+                claims
+                    .size
+                    .zip(size)
+                    .is_some_and(|(exact, size)| size != exact),
+                "SIZE_INCORRECT",
+                "the size of the body is incorrect",
+            ),
+            (
+                claims
+                    .max_size
+                    .zip(size)
+                    .is_some_and(|(max, size)| size > max),
+                "MAX_SIZE_EXCEEDED",
+                "the size of the body is above the maximum allowed",
+            ),
+            (
+                claims.epochs.is_some() && claims.max_epochs.is_some(),
+                "INVALID_EPOCHS",
+                "epochs and max_epochs exclude each other",
+            ),
+            (
+                claims.epochs.is_some_and(|exact| epochs != exact),
+                "INVALID_EPOCHS",
+                "the epochs in the query do not match the token",
+            ),
+            (
+                claims.max_epochs.is_some_and(|max| epochs > max),
+                "EPOCHS_ABOVE_MAX",
+                "the epochs in the query are above the maximum allowed",
+            ),
+            (
+                owner.is_some() && requested.is_none(),
+                "MISSING_SEND_OBJECT_TO",
+                "send_object_to is missing from the query, and it is required",
+            ),
+            (
+                owner.is_some_and(|id| id.is_none() || requested != Some(id)),
+                "INVALID_SEND_OBJECT_TO",
+                "send_object_to in the query does not match the token",
+            ),
+        ];
+        match failures.into_iter().find(|(failed, ..)| *failed) {
+            Some((_, reason, message)) => Err(bad(reason, message)),
+            None => Ok(()),
         }
     }
 

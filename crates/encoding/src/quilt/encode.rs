@@ -148,9 +148,10 @@ fn symbol_size(sizes: &[u64]) -> Result<u64, QuiltError> {
     let mut high = MAX_SYMBOL + 1;
     while low < high {
         let middle = low.midpoint(high);
-        match fits(middle) {
-            true => high = middle,
-            false => low = middle + 1,
+        if fits(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
         }
     }
     match low.next_multiple_of(2) {

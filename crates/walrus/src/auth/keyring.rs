@@ -27,17 +27,16 @@ static LAST_TIMEOUT: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// Reason that a keyring operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // The messages say it.
 pub enum KeyringError {
     /// The operation may have been carried out nevertheless.
     #[error("it did not answer within {} s (is it waiting for a password?)", KEYRING_TIMEOUT.as_secs())]
     TimedOut,
-    /// No entry has this name.
     #[error("it has no such entry")]
     NoEntry,
     /// The entry was stored by another program or from another directory of secrets.
     #[error("it has another entry of this name")]
     Taken,
-    /// The keyring did not return the stored secret.
     #[error("it does not return the stored secret")]
     Lost,
     /// The keyring is not reachable, or refused; holds its message.

@@ -111,12 +111,11 @@ impl Breaker {
             State::Closed { .. } => self.state = State::Closed { failures: 0 },
             State::HalfOpen { successes, probing } => {
                 let successes = successes + 1;
-                self.state = match successes >= self.min_successes {
-                    true => State::Closed { failures: 0 },
-                    false => State::HalfOpen {
-                        probing: probing && !probe,
-                        successes,
-                    },
+                self.state = if successes >= self.min_successes {
+                    State::Closed { failures: 0 }
+                } else {
+                    let probing = probing && !probe;
+                    State::HalfOpen { probing, successes }
                 };
             }
             State::Open { .. } => {}

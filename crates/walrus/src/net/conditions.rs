@@ -186,10 +186,10 @@ impl ConditionsMeter {
 
     /// Share of the latest attempts that were lost; 0 before the first attempt.
     pub(super) fn loss(&self) -> f64 {
-        match self.attempts > 0.0 {
-            true => (self.lost / self.attempts).clamp(0.0, 1.0),
-            false => 0.0,
+        if self.attempts > 0.0 {
+            return (self.lost / self.attempts).clamp(0.0, 1.0);
         }
+        0.0
     }
 
     fn record_rate(&mut self, transfer: &Transfer, now: Instant) {
@@ -205,10 +205,12 @@ impl ConditionsMeter {
         // An idle link carries no part of the body in the first round trip. A process
         // that reads late finds many bytes at once, so the time since the head alone
         // would overestimate the rate.
-        let busy = match transfer.idle {
-            true => all.saturating_sub(round_trip),
-            false => all,
+        let idle = if transfer.idle {
+            round_trip
+        } else {
+            Duration::ZERO
         };
+        let busy = all.saturating_sub(idle);
         let busy = busy.max(body).max(round_trip / 4).max(CLOCK_RESOLUTION);
         let rate = (self.arrived - transfer.before) as f64 / busy.as_secs_f64();
         let full = transfer.bytes >= MIN_SATURATING_BYTES && busy >= round_trip;

@@ -55,10 +55,12 @@ pub fn refusal_kind(status: StatusCode) -> FailureKind {
 
 /// Kind of failure for a missing or interrupted answer.
 pub fn broken_kind(error: &reqwest::Error) -> FailureKind {
-    match error.is_timeout() {
-        true => FailureKind::Timeout,
-        false if is_untrusted(error) => FailureKind::Untrusted,
-        false => FailureKind::Connect,
+    if error.is_timeout() {
+        FailureKind::Timeout
+    } else if is_untrusted(error) {
+        FailureKind::Untrusted
+    } else {
+        FailureKind::Connect
     }
 }
 

@@ -73,20 +73,21 @@ impl NetPolicy {
     /// # Errors
     /// A sentence that names the invalid value.
     pub fn settle(&mut self, config: &Path) -> Result<(), String> {
-        let within =
-            |name: &str, value: u32, least: u32, most: u32| match (least..=most).contains(&value) {
-                true => Ok(()),
-                false => Err(format!("net.{name} must be {least} to {most}")),
-            };
-        within("retries", self.retries, 0, 100)?;
-        within("breaker_failures", self.breaker_failures, 1, 1000)?;
-        within("breaker_successes", self.breaker_successes, 1, 1000)?;
-        within("concurrency", self.concurrency, 1, 1000)?;
-        within("hedge_percentile", self.hedge_percentile.into(), 50, 99)?;
-        within("hedge_percent", self.hedge_percent.into(), 0, 100)?;
+        for (name, value, min, max) in [
+            ("retries", self.retries, 0, 100),
+            ("breaker_failures", self.breaker_failures, 1, 1000),
+            ("breaker_successes", self.breaker_successes, 1, 1000),
+            ("concurrency", self.concurrency, 1, 1000),
+            ("hedge_percentile", self.hedge_percentile.into(), 50, 99),
+            ("hedge_percent", self.hedge_percent.into(), 0, 100),
+        ] {
+            if !(min..=max).contains(&value) {
+                return Err(format!("net.{name} must be {min} to {max}"));
+            }
+        }
         if let (Some(ca), Some(dir)) = (&mut self.ca, config.parent()) {
-            let beside = std::path::absolute(dir.join(&*ca));
-            *ca = beside.map_err(|error| format!("net.ca: {error}"))?;
+            let absolute = std::path::absolute(dir.join(&*ca));
+            *ca = absolute.map_err(|error| format!("net.ca: {error}"))?;
         }
         Ok(())
     }
