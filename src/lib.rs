@@ -42,7 +42,7 @@
 //! [`walgit_format::chunk::ChunkRef::open`] has verified their hash.
 
 #![forbid(unsafe_code)]
-// What is printed passes through `cli::output`, which escapes it.
+// All output passes through `cli::output`, which escapes it.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod allocator;

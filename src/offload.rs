@@ -11,21 +11,21 @@ use tokio::sync::Semaphore;
 
 use walgit_format::chunk::{Stop, budget};
 
-/// Longest input in bytes to decode on the calling thread: takes about a millisecond.
+/// Maximum input in bytes to decode on the calling thread: takes about a millisecond.
 pub const INLINE: usize = 64 << 10;
-/// Longest input in bytes that counts as light. Light work never waits for heavy
+/// Maximum input in bytes that counts as light. Light work never waits for heavy
 /// work.
-const LIGHT: usize = 1 << 20;
-/// Most bytes of memory for concurrent light work.
-const LIGHT_AT_ONCE: usize = 64 << 20;
-/// Most bytes of memory for concurrent heavy work: one of the largest nodes, or
+const MAX_LIGHT: usize = 1 << 20;
+/// Maximum bytes of memory for concurrent light work.
+const LIGHT_BYTES: usize = 64 << 20;
+/// Maximum bytes of memory for concurrent heavy work: one of the largest nodes, or
 /// several smaller ones.
-const HEAVY_AT_ONCE: usize = budget::NODE as usize;
+const HEAVY_BYTES: usize = budget::NODE as usize;
 /// Bytes per semaphore permit.
-const UNIT: usize = 1 << 10;
+const PERMIT_BYTES: usize = 1 << 10;
 
-static LIGHT_ROOM: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(LIGHT_AT_ONCE / UNIT));
-static HEAVY_ROOM: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(HEAVY_AT_ONCE / UNIT));
+static LIGHT_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(LIGHT_BYTES / PERMIT_BYTES));
+static HEAVY_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(HEAVY_BYTES / PERMIT_BYTES));
 
 /// The runtime shut down before the work completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +45,7 @@ impl Drop for StopOnDrop {
 /// a blocking thread.
 ///
 /// # Errors
-/// [`Interrupted`] if the runtime shuts down meanwhile.
+/// [`Interrupted`] if the runtime shuts down first.
 pub async fn offload<T: Send + 'static>(
     input: usize,
     work: impl FnOnce() -> T + Send + 'static,
@@ -53,25 +53,25 @@ pub async fn offload<T: Send + 'static>(
     if input <= INLINE {
         return Ok(work());
     }
-    let (room, most) = if input <= LIGHT {
-        (&*LIGHT_ROOM, LIGHT_AT_ONCE)
+    let (permits, limit) = if input <= MAX_LIGHT {
+        (&*LIGHT_PERMITS, LIGHT_BYTES)
     } else {
-        (&*HEAVY_ROOM, HEAVY_AT_ONCE)
+        (&*HEAVY_PERMITS, HEAVY_BYTES)
     };
     // Counts the memory of the decoded result, not of the input.
     let memory = input.saturating_mul(budget::FACTOR as usize);
-    let units = memory.min(most).div_ceil(UNIT);
-    let permit = room.acquire_many(units as u32).await;
+    let units = memory.min(limit).div_ceil(PERMIT_BYTES);
+    let permit = permits.acquire_many(units as u32).await;
     let permit = permit.map_err(|_| Interrupted)?;
     let stop = Stop::default();
     let _stop = StopOnDrop(stop.clone());
-    let done = tokio::task::spawn_blocking(move || {
+    let result = tokio::task::spawn_blocking(move || {
         // Held until the work ends, even if the caller is gone.
         let _permit = permit;
         stop.during(work)
     });
-    match done.await {
-        Ok(done) => Ok(done),
+    match result.await {
+        Ok(result) => Ok(result),
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(Interrupted),
@@ -80,7 +80,7 @@ pub async fn offload<T: Send + 'static>(
 }
 
 /// Steps after which a loop over untrusted data yields.
-const BREATHE_EVERY: usize = 1024;
+const STEPS_PER_YIELD: usize = 1024;
 
 /// Yields to other tasks and timers at regular intervals, for loops that may never
 /// wait for anything else.
@@ -91,7 +91,7 @@ impl Pace {
     /// Counts `steps` steps.
     pub async fn steps(&mut self, steps: usize) {
         self.0 += steps;
-        if self.0 >= BREATHE_EVERY {
+        if self.0 >= STEPS_PER_YIELD {
             self.0 = 0;
             tokio::task::yield_now().await;
         }

@@ -13,7 +13,7 @@ use crate::daemon::{self, Client, DaemonState, DaemonStatus, Stopped};
 
 /// Show, stop or restart the background process that serves mounts
 ///
-/// The first mount starts it. It ends by itself some time after the last unmount.
+/// The first mount starts it. It exits some time after the last unmount.
 #[derive(Debug, Args)]
 pub(super) struct Daemon {
     #[command(subcommand)]

@@ -1,4 +1,4 @@
-//! `gc`: deletes or forgets blobs that nothing needs any more.
+//! `gc`: deletes or forgets unreferenced blobs.
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ use crate::publish::analyze::Class;
 use crate::repo::{Node, Repository};
 use walgit_format::{Address, RefKind};
 
-/// Show, check and explain the retention of content that nothing needs any more
+/// Show, check and explain the retention of unreferenced content
 ///
 /// Rules are in the config file ([[retention.rules]]); the first match decides. Content
 /// that the head of a name needs is always kept.

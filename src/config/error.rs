@@ -28,7 +28,7 @@ pub enum ConfigError {
     Environment {
         /// The variable.
         name: &'static str,
-        /// What is wrong with its value.
+        /// The mistake in its value.
         why: String,
     },
     /// The profile does not exist.

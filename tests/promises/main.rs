@@ -65,6 +65,7 @@ mod program;
 mod publish;
 mod publish_from;
 mod real_repositories;
+mod reference_tables;
 mod renew;
 mod retention_policy;
 mod scale;
