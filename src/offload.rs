@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use walgit_format::chunk::{Stop, budget};
 
 /// Maximum input in bytes to decode on the calling thread: takes about a millisecond.
-pub const INLINE: usize = 64 << 10;
+pub const MAX_INLINE: usize = 64 << 10;
 /// Maximum input in bytes that counts as light. Light work never waits for heavy
 /// work.
 const MAX_LIGHT: usize = 1 << 20;
@@ -24,8 +24,10 @@ const HEAVY_BYTES: usize = budget::NODE as usize;
 /// Bytes per semaphore permit.
 const PERMIT_BYTES: usize = 1 << 10;
 
-static LIGHT_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(LIGHT_BYTES / PERMIT_BYTES));
-static HEAVY_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(HEAVY_BYTES / PERMIT_BYTES));
+static LIGHT_PERMITS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(LIGHT_BYTES / PERMIT_BYTES));
+static HEAVY_PERMITS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(HEAVY_BYTES / PERMIT_BYTES));
 
 /// The runtime shut down before the work completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +52,7 @@ pub async fn offload<T: Send + 'static>(
     input: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Interrupted> {
-    if input <= INLINE {
+    if input <= MAX_INLINE {
         return Ok(work());
     }
     let (permits, limit) = if input <= MAX_LIGHT {
@@ -85,9 +87,9 @@ const STEPS_PER_YIELD: usize = 1024;
 /// Yields to other tasks and timers at regular intervals, for loops that may never
 /// wait for anything else.
 #[derive(Debug, Default)]
-pub struct Pace(usize);
+pub struct CooperativeYield(usize);
 
-impl Pace {
+impl CooperativeYield {
     /// Counts `steps` steps.
     pub async fn steps(&mut self, steps: usize) {
         self.0 += steps;

@@ -21,7 +21,7 @@ use crate::daemon::{Client, no_pin};
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Cache {
     #[command(subcommand)]
-    action: Action,
+    action: CacheAction,
 }
 
 const EXAMPLES: &str = "\
@@ -32,7 +32,7 @@ Examples:
                                      keep a folder readable without a network";
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum CacheAction {
     /// Show its size, and its hit rate since the daemon started
     Stats,
     /// Prefetch files and folders of a mount
@@ -69,7 +69,7 @@ enum Action {
 }
 
 /// Process that has the user's cache open.
-enum Owner {
+enum CacheOwner {
     Daemon(Client),
     /// This command; no daemon is running.
     Command(OpenCache),
@@ -79,11 +79,11 @@ impl Cache {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let settings = context.settings()?;
         let daemon = context.daemon(&settings)?;
-        let owner = |daemon| Owner::of(daemon, &settings);
+        let owner = |daemon| CacheOwner::of(daemon, &settings);
         match self.action {
-            Action::Warm { paths } => return warm(context, daemon, &paths, false),
-            Action::Pin { paths } => return warm(context, daemon, &paths, true),
-            Action::Unpin { paths } => {
+            CacheAction::Warm { paths } => return warm(context, daemon, &paths, false),
+            CacheAction::Pin { paths } => return warm(context, daemon, &paths, true),
+            CacheAction::Unpin { paths } => {
                 let owner = owner(daemon)?;
                 for path in paths {
                     let name = owner.unpin(context, path)?;
@@ -91,7 +91,7 @@ impl Cache {
                     context.report(&report, || outln!("{name} is no longer pinned"))?;
                 }
             }
-            Action::Pins => {
+            CacheAction::Pins => {
                 let pins = owner(daemon)?.ask(context, Client::pins, |cache| Ok(cache.pins()?))?;
                 context.report(&pins, || {
                     if pins.is_empty() {
@@ -100,13 +100,13 @@ impl Cache {
                     output::table(pins.iter().map(output::pin))
                 })?;
             }
-            Action::Stats => {
+            CacheAction::Stats => {
                 let status =
                     async |client: &Client| client.status().await.map(|status| status.cache);
                 let stats = owner(daemon)?.ask(context, status, |cache| Ok(cache.stats()))?;
                 context.report(&stats, || print_stats(&stats))?;
             }
-            Action::Clear { keep_learned } => {
+            CacheAction::Clear { keep_learned } => {
                 if daemon.is_none() && !keep_learned {
                     clear_without_daemon(&settings)?;
                 } else {
@@ -120,7 +120,7 @@ impl Cache {
                 }
                 context.report(&json!({"cleared": true}), || outln!("the cache is empty"))?;
             }
-            Action::Verify => {
+            CacheAction::Verify => {
                 let report = owner(daemon)?.ask(context, Client::verify_cache, verify)?;
                 context.report(&report, || {
                     outln!(
@@ -135,11 +135,11 @@ impl Cache {
     }
 }
 
-impl Owner {
+impl CacheOwner {
     fn of(daemon: Option<Client>, settings: &Settings) -> Result<Self> {
         match daemon {
-            Some(client) => Ok(Owner::Daemon(client)),
-            None => Ok(Owner::Command(OpenCache::exclusive(settings)?)),
+            Some(client) => Ok(CacheOwner::Daemon(client)),
+            None => Ok(CacheOwner::Command(OpenCache::exclusive(settings)?)),
         }
     }
 
@@ -154,18 +154,18 @@ impl Owner {
         anyhow::Error: From<E>,
     {
         match self {
-            Owner::Daemon(client) => context.wait(with_daemon(client)),
-            Owner::Command(own) => here(&own.cache),
+            CacheOwner::Daemon(client) => context.wait(with_daemon(client)),
+            CacheOwner::Command(own) => here(&own.cache),
         }
     }
 
     fn unpin(&self, context: &Context, path: PathBuf) -> Result<String> {
         match self {
-            Owner::Daemon(client) => {
+            CacheOwner::Daemon(client) => {
                 let path = std::fs::canonicalize(&path).unwrap_or(path);
                 context.wait(client.unpin(&path))
             }
-            Owner::Command(own) => {
+            CacheOwner::Command(own) => {
                 let name = path.to_string_lossy().into_owned();
                 if own.cache.unpin(&name)? {
                     return Ok(name);

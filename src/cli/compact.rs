@@ -50,7 +50,7 @@ pub(super) struct Compact {
 }
 
 /// A name, and what was done about it.
-struct Outcome {
+struct CompactOutcome {
     candidate: Candidate,
     compacted: Option<Result<Compacted, CompactionError>>,
 }
@@ -79,7 +79,7 @@ impl Compact {
                 } else {
                     None
                 };
-                outcomes.push(Outcome {
+                outcomes.push(CompactOutcome {
                     candidate,
                     compacted,
                 });
@@ -93,14 +93,16 @@ impl Compact {
             "network": settings.network.value.name,
             "dry_run": self.dry_run,
             "currency": currency,
-            "heads": outcomes.iter().map(Outcome::json).collect::<Vec<_>>(),
+            "heads": outcomes.iter().map(CompactOutcome::json).collect::<Vec<_>>(),
         });
         context.report(&report, || print(&outcomes, currency))?;
-        Ok(output::exit_code(!outcomes.iter().any(Outcome::is_failure)))
+        Ok(output::exit_code(
+            !outcomes.iter().any(CompactOutcome::is_failure),
+        ))
     }
 }
 
-fn print(outcomes: &[Outcome], currency: &str) -> Result<()> {
+fn print(outcomes: &[CompactOutcome], currency: &str) -> Result<()> {
     if outcomes.is_empty() {
         return outln!("nothing is published here yet");
     }
@@ -118,7 +120,7 @@ fn print(outcomes: &[Outcome], currency: &str) -> Result<()> {
     Ok(())
 }
 
-impl Outcome {
+impl CompactOutcome {
     fn is_failure(&self) -> bool {
         let skip = &self.candidate.skip;
         matches!(self.compacted, Some(Err(_)))

@@ -17,11 +17,11 @@ use crate::daemon::{self, Client, DaemonState, DaemonStatus, Stopped};
 #[derive(Debug, Args)]
 pub(super) struct Daemon {
     #[command(subcommand)]
-    action: Action,
+    action: DaemonAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum DaemonAction {
     /// Show the process and its settings
     Status,
     /// Unmount everything and stop the daemon
@@ -39,15 +39,15 @@ enum Action {
 impl Daemon {
     /// Whether this process becomes the daemon.
     pub(super) fn serves(&self) -> bool {
-        matches!(self.action, Action::Run)
+        matches!(self.action, DaemonAction::Run)
     }
 
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         match self.action {
-            Action::Status => status(context)?,
-            Action::Stop => stop(context)?,
-            Action::Restart => return restart(context),
-            Action::Run => daemon::run(context.settings()?, None)?,
+            DaemonAction::Status => status(context)?,
+            DaemonAction::Stop => stop(context)?,
+            DaemonAction::Restart => return restart(context),
+            DaemonAction::Run => daemon::run(context.settings()?, None)?,
         }
         Ok(ExitCode::SUCCESS)
     }

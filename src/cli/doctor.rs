@@ -48,25 +48,25 @@ pub(super) struct Doctor {
 }
 
 #[derive(Serialize)]
-struct Setting {
+struct EffectiveSetting {
     name: String,
     value: String,
     origin: Origin,
 }
 
 #[derive(Serialize)]
-struct Check {
+struct HealthCheck {
     name: String,
     ok: bool,
     message: String,
 }
 
-impl Check {
+impl HealthCheck {
     fn new<E: Display>(name: impl Into<String>, result: Result<impl Into<String>, E>) -> Self {
         let ok = result.is_ok();
         let message = result.map_or_else(|error| error.to_string(), Into::into);
         let name = name.into();
-        Check { name, ok, message }
+        HealthCheck { name, ok, message }
     }
 }
 
@@ -157,7 +157,7 @@ impl Doctor {
         context: &Context,
         settings: &Settings,
         address: &Address,
-        checks: &mut Vec<Check>,
+        checks: &mut Vec<HealthCheck>,
     ) -> Result<Option<FsckReport>> {
         let session = Session::new(settings, &self.keys)?;
         let bar = FsckBar(byte_bar("checking"));
@@ -176,18 +176,18 @@ impl Doctor {
             )),
             Err(why) => Err(why.to_string()),
         };
-        checks.push(Check::new(address.to_string(), result));
+        checks.push(HealthCheck::new(address.to_string(), result));
         Ok(checked.ok())
     }
 }
 
 /// The effective settings and their origins.
-fn effective(settings: &Settings) -> Vec<Setting> {
+fn effective(settings: &Settings) -> Vec<EffectiveSetting> {
     let (network, origin) = (&settings.network.value, &settings.network.origin);
     let path = |path: &Path| path.display().to_string();
     let mut rows = Vec::new();
     let mut add = |name: &str, value: String, origin: &Origin| {
-        rows.push(Setting {
+        rows.push(EffectiveSetting {
             name: name.into(),
             value,
             origin: origin.clone(),
@@ -227,7 +227,7 @@ fn effective(settings: &Settings) -> Vec<Setting> {
     let seconds = format!("{} s", deadline.value);
     add("deadline of an operation", seconds, &deadline.origin);
     rows.extend(policy(settings));
-    rows.push(Setting {
+    rows.push(EffectiveSetting {
         name: "daemon's sockets".into(),
         value: path(&settings.dirs.daemon()),
         origin: Origin::Default,
@@ -236,10 +236,10 @@ fn effective(settings: &Settings) -> Vec<Setting> {
 }
 
 /// The `[net]` settings with their current values, by key.
-fn policy(settings: &Settings) -> Vec<Setting> {
+fn policy(settings: &Settings) -> Vec<EffectiveSetting> {
     let policy = serde_json::to_value(&settings.network.value.policy);
     let values = policy.ok().and_then(|value| value.as_object().cloned());
-    let setting = |(name, value): (String, Value)| Setting {
+    let setting = |(name, value): (String, Value)| EffectiveSetting {
         value: match value {
             Value::String(text) => text,
             Value::Null => "none".into(),
@@ -256,7 +256,7 @@ fn policy(settings: &Settings) -> Vec<Setting> {
 }
 
 /// Checks the daemon and every mounted folder.
-fn mounts(overview: &Overview) -> Vec<Check> {
+fn mounts(overview: &Overview) -> Vec<HealthCheck> {
     let daemon = &overview.daemon;
     let said = match (daemon.state, daemon.pid) {
         (DaemonPhase::Absent, _) => "none runs; the first mount starts it".into(),
@@ -266,12 +266,12 @@ fn mounts(overview: &Overview) -> Vec<Check> {
         },
         _ => daemon.message.clone().unwrap_or_default(),
     };
-    let mut checks = vec![Check {
+    let mut checks = vec![HealthCheck {
         name: "daemon".into(),
         ok: daemon.is_well(),
         message: said,
     }];
-    checks.extend(overview.folders.iter().map(|folder| Check {
+    checks.extend(overview.folders.iter().map(|folder| HealthCheck {
         name: folder.mountpoint.clone(),
         ok: folder.is_well(),
         message: folder.message.clone().unwrap_or_else(|| "answers".into()),
@@ -279,7 +279,7 @@ fn mounts(overview: &Overview) -> Vec<Check> {
     checks
 }
 
-async fn network(settings: &Settings) -> Vec<Check> {
+async fn network(settings: &Settings) -> Vec<HealthCheck> {
     let network = &settings.network.value;
     let mut checks = Vec::new();
     let mut urls: Vec<&String> = Vec::new();
@@ -287,7 +287,7 @@ async fn network(settings: &Settings) -> Vec<Check> {
         NetworkPlace::Local { dir } => {
             let listed = LocalDir::open(dir, network.max_body).and_then(|dir| dir.list());
             let stored = listed.map(|blobs| format!("{} stored", blobs.len()));
-            checks.push(Check::new("blobs", stored));
+            checks.push(HealthCheck::new("blobs", stored));
         }
         NetworkPlace::Http {
             aggregators,
@@ -300,41 +300,41 @@ async fn network(settings: &Settings) -> Vec<Check> {
     checks
 }
 
-fn failed(name: &str, why: impl Display) -> Check {
-    Check::new(name, Err::<String, _>(why))
+fn failed(name: &str, why: impl Display) -> HealthCheck {
+    HealthCheck::new(name, Err::<String, _>(why))
 }
 
-fn fuse_device() -> Check {
+fn fuse_device() -> HealthCheck {
     let mut options = std::fs::File::options();
     let opened = options.read(true).write(true).open("/dev/fuse");
     let remedy = "load the `fuse` module, or give the container that device";
     let result = opened.map(|_| "can be opened");
-    Check::new(
+    HealthCheck::new(
         "/dev/fuse",
         result.map_err(|error| format!("{error}; {remedy}")),
     )
 }
 
-fn mount_rights() -> Check {
+fn mount_rights() -> HealthCheck {
     let name = "mount rights";
     if rustix::process::geteuid().is_root() {
-        return Check::new(name, Ok::<_, &str>("root mounts directly"));
+        return HealthCheck::new(name, Ok::<_, &str>("root mounts directly"));
     }
     let found = std::process::Command::new("fusermount3")
         .arg("--version")
         .output();
     let version = found.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let missing = "fusermount3 is not installed; install the package `fuse3`";
-    Check::new(name, version.map_err(|_| missing))
+    HealthCheck::new(name, version.map_err(|_| missing))
 }
 
-fn directory(settings: &Settings) -> Check {
+fn directory(settings: &Settings) -> HealthCheck {
     let dir = daemon::directory(&settings.dirs);
     let result = dir.map(|dir| format!("{} is private", dir.display()));
-    Check::new("daemon directory", result)
+    HealthCheck::new("daemon directory", result)
 }
 
-fn cache(settings: &Settings) -> Check {
+fn cache(settings: &Settings) -> HealthCheck {
     if let Err(error) = settings.check_cache() {
         return failed("cache", error);
     }
@@ -346,10 +346,10 @@ fn cache(settings: &Settings) -> Check {
             format!("{} entries, {bytes}", stats.disk_entries)
         }),
     };
-    Check::new("cache", result)
+    HealthCheck::new("cache", result)
 }
 
-async fn endpoint(url: &str, settings: &Settings) -> Check {
+async fn endpoint(url: &str, settings: &Settings) -> HealthCheck {
     let started = Instant::now();
     let ca = settings.network.value.policy.ca.as_deref();
     let status = HttpStore::reach(url, CONNECT_TIMEOUT, ca).await;
@@ -358,7 +358,7 @@ async fn endpoint(url: &str, settings: &Settings) -> Check {
         let note = ranges_ignored(url, settings);
         format!("answers {status} in {ms} ms{note}")
     });
-    Check::new(url, result)
+    HealthCheck::new(url, result)
 }
 
 /// Warning about a server that ignored a range within the last week.

@@ -24,7 +24,7 @@ const MAX_STEM: usize = 48;
 
 /// Encryption options.
 #[derive(Debug, Args)]
-pub(super) struct Encrypt {
+pub(super) struct EncryptionArgs {
     /// Encrypt everything: content, names, history. Uses the key of --key FILE, or else a
     /// new one; the key is kept like those of `key add`, and later publishes of this name
     /// use it without asking
@@ -40,7 +40,7 @@ pub(super) struct Encrypt {
 }
 
 /// Earlier publish under the same name.
-struct Before {
+struct PreviousHead {
     target: (BlobId, Option<ChunkHash>),
     /// Whether it is encrypted.
     private: bool,
@@ -51,7 +51,7 @@ struct Before {
 }
 
 /// Decision about how to publish.
-pub(super) struct Choice {
+pub(super) struct EncryptionChoice {
     /// The key to encrypt with.
     pub(super) key: Option<ChosenKey>,
     /// Earlier head that the publish may refer to.
@@ -71,7 +71,7 @@ pub(super) struct ChosenKey {
 
 /// The key that is kept for a repository.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct KeptKey {
+pub(super) struct StoredKey {
     /// Its name among the user's keys.
     pub(super) name: String,
     /// Its location.
@@ -80,7 +80,7 @@ pub(super) struct KeptKey {
     pub(super) made: bool,
 }
 
-impl Encrypt {
+impl EncryptionArgs {
     /// Whether the given options permit publishing `from`.
     pub(super) fn allows(&self, from: &Repository) -> bool {
         !from.is_encrypted() || self.plaintext || self.encrypt
@@ -94,7 +94,7 @@ impl Encrypt {
         keys: &Keys,
         (name, named): (&RefName, Option<&NamedRef>),
         (rewrites, force): (bool, bool),
-    ) -> Result<Choice> {
+    ) -> Result<EncryptionChoice> {
         let settings = session.settings;
         let before = match named {
             Some(named) => self.before(session, named, force).await?,
@@ -109,7 +109,7 @@ impl Encrypt {
             if !self.plaintext && !rewrites && !keys.given()?.is_empty() {
                 bail!("--key has no effect here; add --encrypt to encrypt with it");
             }
-            return Ok(Choice {
+            return Ok(EncryptionChoice {
                 key: None,
                 previous: previous.filter(|_| !was_private && !self.fresh),
                 old,
@@ -132,7 +132,7 @@ impl Encrypt {
             },
             (None, Some(_)) => (new_key()?, true),
         };
-        Ok(Choice {
+        Ok(EncryptionChoice {
             key: Some(ChosenKey { key, name, made }),
             previous: previous.filter(|_| !self.fresh),
             old,
@@ -145,7 +145,7 @@ impl Encrypt {
         session: &Session<'_>,
         named: &NamedRef,
         force: bool,
-    ) -> Result<Option<Before>> {
+    ) -> Result<Option<PreviousHead>> {
         let replaces = self.fresh || force;
         let Ok(address @ Address::Walrus { blob, root }) = named.address.parse() else {
             if replaces {
@@ -156,14 +156,14 @@ impl Encrypt {
                 named.address
             );
         };
-        let unreadable = |private, key| Before {
+        let unreadable = |private, key| PreviousHead {
             target: (blob, root),
             private,
             key,
             head: None,
         };
         Ok(Some(match session.try_open(&address).await? {
-            Ok(found) => Before {
+            Ok(found) => PreviousHead {
                 target: (blob, root),
                 private: found.is_encrypted(),
                 key: found.key().cloned(),
@@ -192,12 +192,12 @@ impl Encrypt {
 impl ChosenKey {
     /// Stores the key before it encrypts anything, so that all stored content stays
     /// readable.
-    pub(super) fn store(&self, settings: &Settings) -> Result<KeptKey> {
+    pub(super) fn store(&self, settings: &Settings) -> Result<StoredKey> {
         let (name, stored) = stored_keys(settings).add_renamed(&self.name, &self.key)?;
         if let Some(why) = &stored.keyring {
             warn_of_key_file(settings, why);
         }
-        Ok(KeptKey {
+        Ok(StoredKey {
             name,
             kept: stored.location,
             made: self.made,

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::args::Keys;
 use super::context::{self, Context};
-use super::ledger::{Head, Heads};
+use super::ledger::{NamedHead, NamedHeads};
 use super::session::Session;
 use crate::config::Settings;
 use crate::maintenance::MaintenanceContext;
@@ -131,8 +131,8 @@ impl Epoch {
         epochs: u32,
     ) -> Result<String> {
         let session = Session::new(settings, &self.keys)?;
-        let heads = Heads::read(&session).await?.heads;
-        let needs = |head: &&Head| head.blobs.keys().any(|it| found.blobs.contains(it));
+        let heads = NamedHeads::read(&session).await?.heads;
+        let needs = |head: &&NamedHead| head.blobs.keys().any(|it| found.blobs.contains(it));
         let names: Vec<&String> = heads.iter().filter(needs).map(|head| &head.name).collect();
         let of_names = heads.iter().flat_map(|head| head.blobs.keys().copied());
         let of_names: BTreeSet<BlobId> = of_names.collect();

@@ -42,9 +42,9 @@ pub(super) struct Explain {
     keys: Keys,
 }
 
-/// Sources of the values that do not come from the file.
+/// ValueSources of the values that do not come from the file.
 #[derive(Serialize)]
-struct Sources {
+struct ValueSources {
     access: &'static str,
     network: &'static str,
 }
@@ -73,7 +73,7 @@ impl Explain {
             Origin::Default => "default",
             _ => "config file",
         };
-        let mut sources = Sources {
+        let mut sources = ValueSources {
             access: preset,
             network: preset,
         };
@@ -157,7 +157,7 @@ fn because(verdict: &TierDecision) -> &'static str {
 fn report(
     file: &Path,
     facts: &TierFacts,
-    sources: &Sources,
+    sources: &ValueSources,
     verdict: &TierDecision,
 ) -> serde_json::Value {
     let scores = verdict.scores.iter().map(|score| {
@@ -180,7 +180,12 @@ fn report(
     })
 }
 
-fn print(file: &Path, facts: &TierFacts, sources: &Sources, verdict: &TierDecision) -> Result<()> {
+fn print(
+    file: &Path,
+    facts: &TierFacts,
+    sources: &ValueSources,
+    verdict: &TierDecision,
+) -> Result<()> {
     let shrinks = if facts.shrinks {
         "shrinks"
     } else {

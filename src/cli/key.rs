@@ -21,11 +21,11 @@ use walrus_client::auth::{KeyAddition, KeyringError, ReplacedKey, SecretLocation
 #[derive(Debug, Args)]
 pub(super) struct Key {
     #[command(subcommand)]
-    action: Action,
+    action: KeyAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum KeyAction {
     /// Store a key: 32 bytes, raw, hex or base64
     Add {
         /// Name of the key
@@ -64,12 +64,12 @@ impl Key {
         let settings = context.settings()?;
         let keys = stored_keys(&settings);
         match self.action {
-            Action::Add {
+            KeyAction::Add {
                 name,
                 file,
                 replace,
             } => add(context, &settings, &name, file.as_deref(), replace),
-            Action::List => {
+            KeyAction::List => {
                 let list = keys.list()?;
                 context.report(&list, || {
                     if list.is_empty() {
@@ -81,7 +81,7 @@ impl Key {
                     )
                 })
             }
-            Action::Show {
+            KeyAction::Show {
                 name,
                 output: Some(file),
                 replace,
@@ -93,7 +93,7 @@ impl Key {
                     outln!("key {name} is in {shown}, which only you can read")
                 })
             }
-            Action::Show { name, .. } => {
+            KeyAction::Show { name, .. } => {
                 let hex = keys.named(&name)?.to_hex();
                 secrets::warn_of_open_output(&format!("walgit-fs key show {name} -o FILE"));
                 if context.json {
@@ -102,7 +102,7 @@ impl Key {
                     output::line(&hex)
                 }
             }
-            Action::Remove { name, force } => {
+            KeyAction::Remove { name, force } => {
                 if !force {
                     confirm_removal(&settings, &name)?;
                 }

@@ -30,7 +30,7 @@ pub(super) struct LedgerCommand {
 }
 
 #[derive(Serialize)]
-struct Row {
+struct LedgerRow {
     blob: BlobId,
     #[serde(flatten)]
     known: LedgerBlob,
@@ -43,31 +43,31 @@ impl LedgerCommand {
         let settings = context.settings()?;
         let blobs = LedgerBlob::latest_by_blob(&Ledger::of(&settings).entries()?);
         let session = Session::new(&settings, &self.keys)?;
-        let Heads { heads, unreadable } = context.run(Heads::read(&session))?;
+        let NamedHeads { heads, unreadable } = context.run(NamedHeads::read(&session))?;
         for (name, why) in unreadable {
             warning!("{name} cannot be read: {why}");
         }
         let row = |(blob, known)| {
-            let needs = |head: &&Head| head.blobs.contains_key(&blob);
+            let needs = |head: &&NamedHead| head.blobs.contains_key(&blob);
             let needed_by = heads.iter().filter(needs).map(|head| head.name.clone());
-            Row {
+            LedgerRow {
                 blob,
                 known,
                 needed_by: needed_by.collect(),
             }
         };
-        let rows: Vec<Row> = blobs.into_iter().map(row).collect();
+        let rows: Vec<LedgerRow> = blobs.into_iter().map(row).collect();
         context.report(&rows, || {
             if rows.is_empty() {
                 return outln!("no publish is recorded here");
             }
             let headings = ["blob", "bytes", "until epoch", "published as", "needed by"];
-            output::table_with_headings(headings, rows.iter().map(Row::cells))
+            output::table_with_headings(headings, rows.iter().map(LedgerRow::cells))
         })
     }
 }
 
-impl Row {
+impl LedgerRow {
     fn cells(&self) -> [String; 5] {
         let end = self.known.end_epoch;
         [
@@ -85,7 +85,7 @@ impl Row {
 }
 
 /// A name, and the blobs that it needs, with the known bytes of each.
-pub(super) struct Head {
+pub(super) struct NamedHead {
     pub(super) name: String,
     address: Address,
     updated: u64,
@@ -93,16 +93,16 @@ pub(super) struct Head {
 }
 
 /// Blobs that names need, and names that cannot be read, with the reason.
-pub(super) struct Heads {
-    pub(super) heads: Vec<Head>,
+pub(super) struct NamedHeads {
+    pub(super) heads: Vec<NamedHead>,
     unreadable: Vec<(String, String)>,
 }
 
-impl Heads {
+impl NamedHeads {
     /// Reads which blobs names need.
     pub(super) async fn read(session: &Session<'_>) -> Result<Self> {
         let access = session.access()?;
-        let mut found = Heads {
+        let mut found = NamedHeads {
             heads: Vec::new(),
             unreadable: Vec::new(),
         };
@@ -121,13 +121,13 @@ async fn head(
     access: &Access,
     name: &str,
     named: Result<NamedRef, RefStoreError>,
-) -> Result<Head> {
+) -> Result<NamedHead> {
     let named = named?;
     let Address::Walrus { blob, root } = named.address.parse()? else {
         bail!("{} is not the address of a blob", named.address);
     };
     let repository = loader.open(access.clone(), blob, root).await?;
-    Ok(Head {
+    Ok(NamedHead {
         name: name.into(),
         address: Address::Walrus { blob, root },
         updated: named.updated,
@@ -174,7 +174,7 @@ pub(super) struct Rebuilt {
 pub(super) async fn rebuild(session: &Session<'_>, partial: bool) -> Result<Rebuilt> {
     let store = context::store(session.settings)?;
     let epoch = store.epoch().await?;
-    let Heads { heads, unreadable } = Heads::read(session).await?;
+    let NamedHeads { heads, unreadable } = NamedHeads::read(session).await?;
     if let Some((name, why)) = unreadable.first().filter(|_| !partial) {
         let more = match unreadable.len() {
             1 => String::new(),

@@ -33,7 +33,7 @@ pub(super) struct Log {
 
 /// A commit, as listed.
 #[derive(Serialize)]
-struct Line {
+struct LogLine {
     commit: String,
     date: String,
     author: String,
@@ -59,10 +59,10 @@ impl Log {
     }
 }
 
-impl Line {
+impl LogLine {
     fn new(id: &impl ToString, committer: &Signature, author: &Signature, message: &[u8]) -> Self {
         let subject = message.split(|&b| b == b'\n').next().unwrap_or_default();
-        Line {
+        LogLine {
             commit: id.to_string(),
             // The day, in the committer's time zone.
             date: committer.date().chars().take(10).collect(),
@@ -72,23 +72,23 @@ impl Line {
     }
 }
 
-async fn history(from: Snapshot, count: usize) -> Result<Vec<Line>> {
+async fn history(from: Snapshot, count: usize) -> Result<Vec<LogLine>> {
     let CommitId::Git(id) = &from.commit().id else {
         return linked_history(from, count).await;
     };
     let commits = from.repository().git_commits().await?;
     let ancestry = RawCommit::ancestry(&commits, id).take(count);
-    let line = |it: &RawCommit| Line::new(&it.id, &it.committer(), &it.author(), it.message());
+    let line = |it: &RawCommit| LogLine::new(&it.id, &it.committer(), &it.author(), it.message());
     Ok(ancestry.map(line).collect())
 }
 
 /// History in which each commit refers to its predecessor, in the same head or not.
-async fn linked_history(from: Snapshot, count: usize) -> Result<Vec<Line>> {
+async fn linked_history(from: Snapshot, count: usize) -> Result<Vec<LogLine>> {
     let mut lines = Vec::new();
     let mut at = from;
     while lines.len() < count {
         let commit = at.commit();
-        lines.push(Line::new(
+        lines.push(LogLine::new(
             &commit.id,
             &commit.committer,
             &commit.author,

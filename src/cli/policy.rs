@@ -24,11 +24,11 @@ use walgit_format::{Address, RefKind};
 #[derive(Debug, Args)]
 pub(super) struct PolicyCommand {
     #[command(subcommand)]
-    action: Action,
+    action: PolicyAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum PolicyAction {
     /// List the rules in order
     Show,
     /// Report invalid rules, and rules that never match
@@ -49,9 +49,9 @@ impl PolicyCommand {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let settings = context.settings()?;
         match self.action {
-            Action::Show => show(context, &settings)?,
-            Action::Check => return check(context, &settings),
-            Action::Explain { path, of, keys } => {
+            PolicyAction::Show => show(context, &settings)?,
+            PolicyAction::Check => return check(context, &settings),
+            PolicyAction::Explain { path, of, keys } => {
                 explain(context, &settings, &path, of.as_ref(), &keys)?;
             }
         }

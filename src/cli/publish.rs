@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::args::Keys;
 use super::context::{self, Context};
-use super::encrypt::Encrypt;
+use super::encrypt::EncryptionArgs;
 use super::fsck::{print_faults, verify};
 use super::names::{self, FormerTarget};
 use super::open_cache::OpenCache;
@@ -60,7 +60,7 @@ pub(super) struct Publish {
     #[arg(long, value_name = "ADDRESS", requires = "name")]
     from: Option<Address>,
     #[command(flatten)]
-    encrypt: Encrypt,
+    encrypt: EncryptionArgs,
     /// Name to publish under, and to mount by [default: the folder's name]
     #[arg(long)]
     name: Option<RefName>,
@@ -122,7 +122,7 @@ Examples:
   walgit-fs publish --from sui://0x… --name tool       rewrite a repository of WalGit";
 
 /// What a publish has stored.
-struct Stored {
+struct StoredContent {
     published: Published,
     /// Epoch of the network, if it reports one.
     epoch: Option<u32>,
@@ -276,7 +276,7 @@ impl Publish {
         session: &Session<'_>,
         options: &PublishOptions,
         bar: &Arc<PublishBar>,
-    ) -> Result<Stored> {
+    ) -> Result<StoredContent> {
         let settings = session.settings;
         let store: Arc<dyn BlobStore> = if self.dry_run {
             // A dry run needs no sign-in.
@@ -318,7 +318,7 @@ impl Publish {
         } else {
             None
         };
-        Ok(Stored {
+        Ok(StoredContent {
             published,
             epoch,
             compared,

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::encrypt::KeptKey;
+use super::encrypt::StoredKey;
 use super::names::FormerTarget;
 use super::output;
 use crate::config::Settings;
@@ -33,7 +33,7 @@ pub(super) struct PublishReport<'a> {
     pub(super) encrypted: bool,
     /// Location of the key.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) key: Option<KeptKey>,
+    pub(super) key: Option<StoredKey>,
     /// Cost of storage, formatted.
     pub(super) cost: String,
     pub(super) seconds: f64,

@@ -63,7 +63,7 @@ pub(super) struct Refs {
 impl Refs {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let settings = context.settings()?;
-        let change = || Change::new(context, &settings, &self.keys);
+        let change = || RefChange::new(context, &settings, &self.keys);
         if let (Some(name), Some(address)) = (&self.set, &self.address) {
             change()?.set(name, address, self.force)?;
         } else if let Some(name) = &self.remove {
@@ -82,15 +82,15 @@ impl Refs {
 }
 
 /// Moves names.
-struct Change<'a> {
+struct RefChange<'a> {
     context: &'a Context,
     session: Session<'a>,
     refs: RefStore,
 }
 
-impl<'a> Change<'a> {
+impl<'a> RefChange<'a> {
     fn new(context: &'a Context, settings: &'a Settings, keys: &'a Keys) -> Result<Self> {
-        Ok(Change {
+        Ok(RefChange {
             context,
             session: Session::new(settings, keys)?,
             refs: context::refs(settings),

@@ -30,7 +30,7 @@ pub(super) struct Unmount {
 
 /// Result of unmounting a folder.
 #[derive(Serialize)]
-struct Outcome {
+struct UnmountOutcome {
     mountpoint: String,
     unmounted: bool,
     error: Option<String>,
@@ -55,7 +55,7 @@ impl Unmount {
                 Ok(()) => outln!("{} is unmounted", dir.display())?,
                 Err(error) => output::error(error.as_ref()),
             }
-            outcomes.push(Outcome {
+            outcomes.push(UnmountOutcome {
                 mountpoint: dir.display().to_string(),
                 unmounted: done.is_ok(),
                 error: done.err().map(|error| error.to_string()),

@@ -12,7 +12,7 @@ use itertools::EitherOrBoth::{Both, Left, Right};
 use itertools::Itertools as _;
 
 use super::inode::Inode;
-use crate::offload::Pace;
+use crate::offload::CooperativeYield;
 use crate::repo::{Charge, Node, NodeIndex, RepoError, Snapshot, same_content};
 use walgit_format::{Content, Entry};
 
@@ -170,7 +170,7 @@ impl InodeMap {
             return Ok((UnplacedMap(next), invalidations));
         }
         let mut pending = vec![(old.root(), new.root())];
-        let (mut pace, mut compared) = (Pace::default(), 0);
+        let (mut pace, mut compared) = (CooperativeYield::default(), 0);
         while let Some((old_node, new_node)) = pending.pop() {
             let (before, after) = (
                 old.directory(&old_node).await?,

@@ -6,7 +6,7 @@ use super::error::RepoError;
 use super::pending_fetch::PendingFetch;
 use super::snapshot::{Node, Snapshot};
 use crate::cache::PrefetchGoal;
-use crate::offload::Pace;
+use crate::offload::CooperativeYield;
 use walgit_format::Content;
 use walgit_format::chunk::{ChunkRef, WholeBlob};
 
@@ -46,7 +46,7 @@ impl Snapshot {
     pub async fn scan(&self, numbers: Range<u64>) -> Result<ScanRange, RepoError> {
         let mut range = ScanRange::default();
         let mut level: Vec<Node> = vec![self.root()];
-        let mut pace = Pace::default();
+        let mut pace = CooperativeYield::default();
         while !level.is_empty() {
             let _coming = self.begin_directories(&level);
             let mut below = Vec::new();

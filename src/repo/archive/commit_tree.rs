@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::reader::{Archive, Content};
-use crate::offload::Pace;
+use crate::offload::CooperativeYield;
 use crate::repo::account::{Account, Charge};
 use crate::repo::derived_tree::DerivedTree;
 use crate::repo::error::RepoError;
@@ -75,7 +75,7 @@ impl Archive {
             targets,
             made: HashMap::new(),
         };
-        let mut pace = Pace::default();
+        let mut pace = CooperativeYield::default();
         // The objects in a tree have lower numbers than the tree.
         for number in trees {
             let entries = self.tree(number).await?;
@@ -108,7 +108,7 @@ impl Archive {
         let (mut trees, mut links) = (BTreeSet::new(), BTreeSet::new());
         // Descending order, so that each group is read once.
         let mut pending = BTreeSet::from([root]);
-        let mut pace = Pace::default();
+        let mut pace = CooperativeYield::default();
         while let Some(number) = pending.pop_last() {
             let tree = self.tree(number).await?;
             pace.steps(tree.len() + 1).await;
@@ -147,7 +147,7 @@ impl Archive {
         // Ascending order, so that each group is read once: neighbours in a group are
         // extracted together.
         let mut group: Option<(ChunkHash, Bytes)> = None;
-        let mut pace = Pace::default();
+        let mut pace = CooperativeYield::default();
         for &number in links {
             pace.steps(1).await;
             let content = self.content(number)?;
