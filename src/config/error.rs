@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::MAX_CACHE;
+/// Maximum budget of the cache, in bytes; larger values are mistakes.
+pub(super) const MAX_CACHE: u64 = 1 << 50;
 
 /// Error of reading the settings.
 #[derive(Debug, thiserror::Error)]

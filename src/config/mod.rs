@@ -34,28 +34,21 @@ use std::path::PathBuf;
 use walrus_client::network::{DEFAULT_MAX_BODY, Network, NetworkPlace};
 use walrus_encoding::Price;
 
+use error::MAX_CACHE;
 use file::{File, NetworkSection};
 use flags::Overrides;
 
-/// Default disk budget of the cache, in bytes.
-pub const DEFAULT_CACHE_DISK: u64 = 500_000_000;
-/// Default memory budget of the cache, in bytes.
-pub const DEFAULT_CACHE_MEMORY: u64 = 64 << 20;
+const DEFAULT_CACHE_DISK: u64 = 500_000_000;
+const DEFAULT_CACHE_MEMORY: u64 = 64 << 20;
 /// Minimum disk budget, in bytes. A chunk has up to 1 MiB and is cached if it takes less
 /// than a quarter of the budget; a smaller budget could hold hardly anything else.
-pub const MIN_CACHE_DISK: u64 = 16 << 20;
+const MIN_CACHE_DISK: u64 = 16 << 20;
 /// Minimum memory budget, in bytes: a chunk is cached if it takes less than an eighth.
-pub const MIN_CACHE_MEMORY: u64 = 8 << 20;
-/// Maximum budget, in bytes; larger values are mistakes.
-const MAX_CACHE: u64 = 1 << 50;
-/// Default deadline of a file system operation, in seconds.
-pub const DEFAULT_DEADLINE_S: u64 = 30;
-/// Default number of epochs to store a blob for.
-pub const DEFAULT_EPOCHS: u32 = 1;
-/// Default time after which a daemon without mounts exits, in seconds.
-pub const DEFAULT_IDLE_EXIT_S: u64 = 30;
-/// Default resident memory above which the daemon refuses new mounts, in bytes.
-pub const DEFAULT_DAEMON_MEMORY: u64 = 1 << 30;
+const MIN_CACHE_MEMORY: u64 = 8 << 20;
+const DEFAULT_DEADLINE_S: u64 = 30;
+const DEFAULT_EPOCHS: u32 = 1;
+const DEFAULT_IDLE_EXIT_S: u64 = 30;
+const DEFAULT_DAEMON_MEMORY: u64 = 1 << 30;
 
 /// The effective settings.
 #[derive(Clone, Debug)]

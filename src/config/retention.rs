@@ -116,7 +116,7 @@ impl std::fmt::Display for Keep {
         match self {
             Keep::Days(1) => f.write_str("1 day"),
             Keep::Days(days) => write!(f, "{days} days"),
-            Keep::Forever(_) => f.write_str("for ever"),
+            Keep::Forever(_) => f.write_str("forever"),
         }
     }
 }

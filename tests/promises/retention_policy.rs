@@ -101,7 +101,7 @@ fn first_matching_rule_decides() {
     assert_eq!(report["keep"], "forever", "{report}");
     let output = world.run(&["policy", "explain", "build/out.png", "--of", "it"]);
     assert!(
-        output.contains("for ever") && output.contains("release/*"),
+        output.contains("forever") && output.contains("release/*"),
         "{output}"
     );
 }
