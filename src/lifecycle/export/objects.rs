@@ -286,7 +286,7 @@ async fn tree_group(
 }
 
 /// Whether the history holds everything that a tree refers to: earlier trees, and
-/// contents of its own segment or earlier ones. Only commits of other repositories are
+/// contents of its segment or earlier ones. Only commits of other repositories are
 /// referred to by ID.
 fn check_tree(
     archive: &Archive,

@@ -36,10 +36,13 @@ struct ReadSpan {
     chunks: Vec<RequestedChunk>,
 }
 
+/// Whether a chunk is intact, or its fault.
+type ChunkCheck = Result<(), (FaultKind, String)>;
+
 /// The result of reading a span.
 #[derive(Default)]
 struct SpanResult {
-    chunks: Vec<(ChunkRef, ChunkRole, Result<(), (FaultKind, String)>)>,
+    chunks: Vec<(ChunkRef, ChunkRole, ChunkCheck)>,
     /// Length of a blob that is too short, or `None` if it is not stored.
     blob: Option<(BlobId, Option<u64>)>,
 }

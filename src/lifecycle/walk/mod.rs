@@ -5,7 +5,7 @@
 //! with. A [`Walk`] returns all of these, one [`WalkBatch`] at a time. It reads only nodes,
 //! no content. Verification and garbage collection use the same walk.
 //!
-//! Nodes of one level are adjacent in their blob, so many are fetched per request. Memory
+//! Nodes of one level are adjacent in their blob, and one request fetches many of them. Memory
 //! does not grow with the number of files: a walk holds a batch, the directories
 //! between the root and its position, and sixteen bytes per distinct directory, so that
 //! shared directories are walked once.

@@ -1,6 +1,6 @@
 //! Removal of learned data about unused repositories.
 //!
-//! The cache evicts content by itself and needs no collector. Two kinds of records are
+//! The cache evicts content automatically. Two kinds of records are
 //! never evicted: learned file opens of repositories, and the locations of heads in
 //! blobs. The former are dropped when the repository has not been mounted for a long
 //! time, the latter when their blob was collected.

@@ -21,7 +21,7 @@ use walgit_format::chunk::{BlobId, ChunkHash};
 /// Time until which blobs are kept, in seconds since 1970; `None` if forever.
 pub(super) type Retained = HashMap<BlobId, Option<u64>>;
 
-/// A published head that no name refers to any more.
+/// A published head that no name refers to any longer.
 struct Old<'a> {
     entry: &'a LedgerEntry,
     /// When its successor was published.
