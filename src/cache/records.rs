@@ -29,7 +29,7 @@ pub enum RecordNamespace {
     Manifests,
     /// Chunks of a blob that is a file: see `raw_file`.
     RawFiles,
-    /// Learned orders of file opens: see `prefetch::Guide`.
+    /// Learned orders of file opens: see `prefetch::PrefetchDriver`.
     Profiles,
 }
 

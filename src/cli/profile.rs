@@ -15,7 +15,7 @@ use super::output;
 use super::session::Session;
 use crate::config::Settings;
 use crate::daemon::{Client, ImportedProfile, ProfileTarget};
-use crate::prefetch::{import, learned};
+use crate::prefetch::{import_profile, load_profile};
 use crate::repo::Repository;
 use walgit_format::Address;
 use walgit_prefetch::model::Limits;
@@ -113,7 +113,7 @@ impl Import {
                     &address,
                     &self.keys,
                     |repository, id| {
-                        let profile = import(repository, &id, profile, self.replace);
+                        let profile = import_profile(repository, &id, profile, self.replace);
                         Ok(ImportedProfile::new(id, &profile, 0))
                     },
                 )?
@@ -151,7 +151,7 @@ pub(super) fn export(
         &address(text)?,
         keys,
         |repository, id| {
-            let profile = learned(repository, &id);
+            let profile = load_profile(repository, &id);
             let profile = profile.filter(|profile| profile.model.transitions() > 0);
             let profile = profile.with_context(|| {
                 format!("nothing has been learned about {id} yet; mount it and use it first")

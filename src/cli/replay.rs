@@ -11,7 +11,7 @@ use super::context::Context;
 use super::output;
 use super::session::Session;
 use walgit_format::Address;
-use walgit_prefetch::replay::{self, Report, Setting};
+use walgit_prefetch::replay::{self, ReplayReport, ReplaySettings};
 
 /// Replay recorded sessions over a simulated link, with and without prefetching
 ///
@@ -58,7 +58,7 @@ impl Replay {
             let name = path.display().to_string();
             sessions.push((name, replay::read_trace(path)?));
         }
-        let setting = Setting {
+        let setting = ReplaySettings {
             rtt: self.rtt_ms / 1e3,
             rate: self.mbit * 1e6 / 8.0,
             stored_ratio: self.stored_ratio,
@@ -69,10 +69,10 @@ impl Replay {
                 let session = Session::new(&settings, &self.keys)?;
                 context.run(async {
                     let repository = session.open(address).await?;
-                    Ok(crate::prefetch::carried(&repository).await)
+                    Ok(crate::prefetch::initial_knowledge(&repository).await)
                 })?
             }
-            None => replay::Known::default(),
+            None => replay::InitialKnowledge::default(),
         };
         let reports = replay::replay(tree.as_deref(), &sessions, setting, known)?;
         let result = json!({
@@ -91,7 +91,7 @@ impl Replay {
     }
 }
 
-fn row(report: &Report) -> [String; 10] {
+fn row(report: &ReplayReport) -> [String; 10] {
     let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
     [
         report.files.to_string(),

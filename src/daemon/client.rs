@@ -27,7 +27,7 @@ use super::transport::{self, Request, while_responsive};
 use crate::cache::{ClearScope, Pin, VerifyReport};
 use crate::config::{Dirs, Settings};
 use crate::fuse::is_stopped;
-use crate::prefetch::Warmed;
+use crate::prefetch::WarmReport;
 
 /// Time for a new daemon to answer: opening a cache after a crash replays its log.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -187,7 +187,7 @@ impl Client {
         path: &Path,
         pin: bool,
         mut progress: impl FnMut(u64, u64),
-    ) -> Result<Warmed, ClientError> {
+    ) -> Result<WarmReport, ClientError> {
         let path = path.to_owned();
         let request = Request::post("/v1/cache/warm", &WarmRequest { path, pin })?;
         let work = async {

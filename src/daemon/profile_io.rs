@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use super::protocol::{EncodedProfile, ImportRequest, ImportedProfile, ProfileTarget};
 use super::state::Daemon;
 use crate::fuse::MountHandle;
-use crate::prefetch::{import, learned};
+use crate::prefetch::{import_profile, load_profile};
 use crate::repo::Repository;
 use walgit_prefetch::Profile;
 use walgit_prefetch::model::Limits;
@@ -69,8 +69,8 @@ impl Daemon {
     /// Returns the learned profile of a repository, including data of its live mounts.
     pub(super) async fn export(&self, target: &ProfileTarget) -> Result<EncodedProfile> {
         let target = self.profile_target(target).await?;
-        let live = (target.mounts.iter()).find_map(|mount| mount.guide()?.learned());
-        let profile = live.or_else(|| learned(&target.repository, &target.identity));
+        let live = (target.mounts.iter()).find_map(|mount| mount.prefetch_driver()?.profile());
+        let profile = live.or_else(|| load_profile(&target.repository, &target.identity));
         let profile = profile.filter(|profile| profile.model.transitions() > 0);
         let profile = profile.with_context(|| {
             let identity = target.identity;
@@ -84,10 +84,13 @@ impl Daemon {
         let bytes = request.learned.bytes().unwrap_or_default();
         let new = Profile::decode(&bytes, Limits::default())?;
         let target = self.profile_target(&request.subject).await?;
-        let guides = target.mounts.iter().filter_map(MountHandle::guide);
-        let updated = guides.filter(|guide| guide.teach(&new, request.replace));
+        let drivers = target
+            .mounts
+            .iter()
+            .filter_map(MountHandle::prefetch_driver);
+        let updated = drivers.filter(|driver| driver.import(&new, request.replace));
         let mounts = updated.count() as u64;
-        let profile = import(&target.repository, &target.identity, new, request.replace);
+        let profile = import_profile(&target.repository, &target.identity, new, request.replace);
         Ok(ImportedProfile::new(target.identity, &profile, mounts))
     }
 }

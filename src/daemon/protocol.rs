@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::LockRecord;
 use super::settings::DaemonSettings;
-use crate::prefetch::{Learning, Warmed};
+use crate::prefetch::{Learning, WarmReport};
 use crate::repo::Source;
 use walgit_format::chunk::SecretKey;
 use walgit_prefetch::Profile;
@@ -108,7 +108,7 @@ pub(super) enum WarmEvent {
     /// Bytes of content that are cached, and the total.
     Progress(u64, u64),
     /// The request is complete.
-    Done(Warmed),
+    Done(WarmReport),
     /// The request failed, with this reason.
     Failed(String),
 }

@@ -19,7 +19,7 @@ use super::driver::Driver;
 use super::inode_map::Invalidation;
 use super::snapshot_table::TreeStats;
 use super::view::View;
-use crate::prefetch::{Guide, Learning, PrefetchStats};
+use crate::prefetch::{Learning, PrefetchDriver, PrefetchStats};
 use crate::repo::{RepoError, Snapshot};
 use walgit_format::chunk::BlobId;
 
@@ -70,7 +70,7 @@ pub fn serve(
     };
     let guide = {
         let _entered = runtime.enter();
-        Guide::new(&snapshot, &config.identity, config.learning)
+        PrefetchDriver::new(&snapshot, &config.identity, config.learning)
     };
     let view = Arc::new(View::new(snapshot, owner, config.may_move, status, guide));
     let stats = Arc::default();
@@ -134,8 +134,8 @@ impl MountHandle {
     }
 
     /// The guide that observes file opens of the mount, if any.
-    pub fn guide(&self) -> Option<&Guide> {
-        self.view.prefetcher.guide()
+    pub fn prefetch_driver(&self) -> Option<&PrefetchDriver> {
+        self.view.prefetcher.driver()
     }
 
     /// Moves the mount to `snapshot`, without a remount; returns the number of names that

@@ -14,7 +14,7 @@ use super::inode::Inode;
 use super::inode_map::Invalidation;
 use super::snapshot_table::{LocatedNode, SnapshotTable};
 use super::xattr::Xattr;
-use crate::prefetch::{Ahead, Guide, Reading};
+use crate::prefetch::{FileRead, PrefetchDriver, Prefetcher};
 use crate::repo::{NEIGHBOURS, Node, NodeIndex, RepoError, Snapshot};
 use walgit_format::chunk::ByteRange;
 use walgit_format::{Directory, Kind};
@@ -28,7 +28,7 @@ const TTL_ZERO: Duration = Duration::ZERO;
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) snapshots: Arc<SnapshotTable>,
-    pub(super) prefetcher: Ahead,
+    pub(super) prefetcher: Prefetcher,
     control: ControlDir,
     owner: Owner,
     /// Whether the mount may move to another tree.
@@ -89,7 +89,7 @@ impl View {
         owner: Owner,
         may_move: bool,
         status: Arc<dyn StatusSource>,
-        guide: Option<Guide>,
+        driver: Option<PrefetchDriver>,
     ) -> Self {
         let snapshots = Arc::new(SnapshotTable::new(snapshot));
         View {
@@ -97,7 +97,7 @@ impl View {
             snapshots,
             owner,
             may_move,
-            prefetcher: Ahead::new(guide),
+            prefetcher: Prefetcher::new(driver),
         }
     }
 
@@ -289,7 +289,7 @@ impl View {
             let part = range.intersect(ByteRange::new(0, text.len() as u64));
             return Ok(text.slice(part.start() as usize..part.end() as usize));
         };
-        self.prefetcher.reading(&Reading {
+        self.prefetcher.record_read(&FileRead {
             task: u64::from(task),
             key: inode.encode().0,
             mounted: tree.is_mounted(),
@@ -310,7 +310,7 @@ impl View {
         let entries = match self.find(inode).await? {
             None => Entries::Control(self.control_listing(inode).await?),
             Some((tree, node)) => {
-                self.prefetcher.listing(u64::from(task), node.index);
+                self.prefetcher.record_listing(u64::from(task), node.index);
                 if node.kind == Kind::Submodule {
                     Entries::Control(Vec::new())
                 } else {

@@ -24,18 +24,16 @@ impl Hints {
         // The first read most likely needs one of the dictionaries.
         let (prior, ()) = tokio::join!(repository.prior(), repository.fetch_dictionaries());
         let prior = prior.unwrap_or_else(|error| {
-            tracing::warn!("what changed together is not known: {error}");
+            tracing::warn!("cannot read which files changed together: {error}");
             None
         });
-        let shipped = match learning {
-            true => repository.shipped().await.ok().flatten(),
-            false => None,
+        let shipped = if learning {
+            repository.shipped().await.ok().flatten()
+        } else {
+            None
         };
-        let shipped = shipped.and_then(|bytes| {
-            let read = Profile::decode(&bytes, Limits::default());
-            read.inspect_err(|error| tracing::warn!("what is carried along is lost: {error}"))
-                .ok()
-        });
+        let what = "the profile in the repository";
+        let shipped = shipped.and_then(|bytes| decode(&bytes, what));
         Hints {
             prior: prior.map(Arc::new),
             shipped: shipped.map(Profile::halved),
@@ -44,29 +42,36 @@ impl Hints {
 }
 
 /// Returns the hints of a repository in the form that a mount starts with.
-pub async fn carried(repository: &Repository) -> replay::Known {
+pub async fn initial_knowledge(repository: &Repository) -> replay::InitialKnowledge {
     let Hints { prior, shipped } = Hints::of(repository, true).await;
     let profile = shipped.unwrap_or_default();
-    replay::Known { prior, profile }
+    replay::InitialKnowledge { prior, profile }
 }
 
 /// Returns the profile that earlier sessions learned for the repository `identity`.
-pub fn learned(repository: &Repository, identity: &str) -> Option<Profile> {
+pub fn load_profile(repository: &Repository, identity: &str) -> Option<Profile> {
     let bytes = repository.learned(identity)?;
-    match Profile::decode(&bytes, Limits::default()) {
-        Ok(profile) => Some(profile),
-        Err(error) => {
-            tracing::warn!("what was learned about {identity} is lost: {error}");
-            None
-        }
-    }
+    decode(&bytes, &format!("the learned profile of {identity}"))
+}
+
+fn decode(profile: &[u8], what: &str) -> Option<Profile> {
+    let decoded = Profile::decode(profile, Limits::default());
+    decoded
+        .inspect_err(|error| tracing::warn!("{what} is ignored: {error}"))
+        .ok()
 }
 
 /// Merges a profile into the learned one, or replaces it; returns the result.
-pub fn import(repository: &Repository, identity: &str, new: Profile, replace: bool) -> Profile {
-    let known = match replace {
-        true => None,
-        false => learned(repository, identity),
+pub fn import_profile(
+    repository: &Repository,
+    identity: &str,
+    new: Profile,
+    replace: bool,
+) -> Profile {
+    let known = if replace {
+        None
+    } else {
+        load_profile(repository, identity)
     };
     let profile = match known {
         None => new,

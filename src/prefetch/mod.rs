@@ -1,33 +1,31 @@
 //! Prefetching.
 //!
-//! [`Ahead`] receives every read of a mount. Within a file, [`Readahead`](walgit_prefetch::Readahead) detects
-//! sequential reads and sets the read-ahead window. Across files, [`Sweeps`](walgit_prefetch::Sweeps)
-//! detects walks of the tree, and `stream` prefetches the following files in
-//! storage order. All other reads go to a [`Guide`].
+//! [`Prefetcher`] receives every read of a mount. Within a file, [`Readahead`] detects
+//! sequential reads and sets the read-ahead window. Across files,
+//! [`SequentialScanDetector`] detects walks of the tree, and `walk_prefetcher` prefetches
+//! the following files in storage order. All other reads go to a [`PrefetchDriver`].
 //!
-//! Prediction across files has three parts. The [`model`](walgit_prefetch::model) learns the order of file
-//! opens and predicts the next ones; it outlives a session as a [`Profile`](walgit_prefetch::Profile).
-//! Without learned data, `kinship` derives related files from the [`Catalogue`](walgit_prefetch::Catalogue),
-//! which lists files and their locations. The [`scheduler`](walgit_prefetch::scheduler) weighs both predictions
-//! against their cost and decides which requests to make; demand reads take
-//! precedence. The guide executes its decisions. [`replay`](walgit_prefetch::replay) plays recorded sessions
-//! through all three and measures time saved and bytes wasted. All parts except the
-//! guide are pure: no clock, no thread, no network, so the code that serves a mount
-//! is the code that is measured and tested.
+//! [`walgit_prefetch`] predicts opens across files and decides which requests to make;
+//! the driver executes its decisions. All parts except the driver are pure: no clock, no
+//! thread, no network, so the code that serves a mount is the code that is measured and
+//! tested.
 //!
 //! A repository may carry initial data (`hints`): files that changed together in
 //! its history, and a profile learned by others.
 //!
 //! May touch: `repo`, `cache`; the across-files part touches nothing.
+//!
+//! [`Readahead`]: walgit_prefetch::Readahead
+//! [`SequentialScanDetector`]: walgit_prefetch::SequentialScanDetector
 
-mod ahead;
-mod guide;
+mod driver;
 mod hints;
+mod prefetcher;
 mod requests;
-mod stream;
+mod walk_prefetcher;
 mod warm;
 
-pub use ahead::{Ahead, Reading};
-pub use guide::{Guide, Learning, PrefetchStats};
-pub use hints::{carried, import, learned};
-pub use warm::{Warmed, warm};
+pub use driver::{Learning, PrefetchDriver, PrefetchStats};
+pub use hints::{import_profile, initial_knowledge, load_profile};
+pub use prefetcher::{FileRead, Prefetcher};
+pub use warm::{WarmReport, warm};

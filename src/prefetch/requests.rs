@@ -34,9 +34,9 @@ pub(super) fn begin(snapshot: &Snapshot, missing: &[ChunkRef], length: u64) -> V
     plain.sort_unstable_by_key(|chunk| (chunk.location.blob, chunk.location.offset));
     plain.dedup_by_key(|chunk| chunk.hash);
     let patches: Vec<ChunkRef> = patches.into_iter().cloned().collect();
-    let mut begun = run(snapshot, &plain, length, PrefetchGoal::Base);
-    begun.extend(run(snapshot, &patches, length, PrefetchGoal::Read));
-    begun
+    let mut started = run(snapshot, &plain, length, PrefetchGoal::Base);
+    started.extend(run(snapshot, &patches, length, PrefetchGoal::Read));
+    started
 }
 
 /// Starts the requests one by one, skipping chunks that an earlier one delivers.
@@ -46,25 +46,25 @@ fn run(
     length: u64,
     goal: PrefetchGoal,
 ) -> Vec<PendingFetch> {
-    let mut begun = Vec::new();
+    let mut started = Vec::new();
     let mut at = 0;
     while at < missing.len() {
-        let coming = snapshot.begin_chunks(missing, at, length, goal);
+        let fetch = snapshot.begin_chunks(missing, at, length, goal);
         at += 1;
-        let Some(coming) = coming else {
+        let Some(fetch) = fetch else {
             continue;
         };
         // A joined fetch may deliver fewer chunks than a new one would.
-        let brought: HashSet<_> = coming.chunks().iter().collect();
+        let delivered: HashSet<_> = fetch.chunks().iter().collect();
         while missing
             .get(at)
-            .is_some_and(|next| brought.contains(&next.hash))
+            .is_some_and(|next| delivered.contains(&next.hash))
         {
             at += 1;
         }
-        begun.push(coming);
+        started.push(fetch);
     }
-    begun
+    started
 }
 
 /// Returns the index at which each request for `chunks` starts. `chunks` are in

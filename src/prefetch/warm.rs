@@ -1,6 +1,6 @@
 //! Warming: loads a part of a tree into the cache at the user's request.
 //!
-//! Files are processed in storage order, one stretch of the tree at a time, so that
+//! Files are processed in storage order, a range of the tree at a time, so that
 //! memory does not grow with the tree.
 
 use serde::{Deserialize, Serialize};
@@ -11,19 +11,19 @@ use crate::repo::{Node, RepoError, Snapshot};
 use walgit_format::Kind;
 use walgit_format::chunk::{ChunkRef, WholeBlob};
 
-/// Files and directories per stretch.
-const STRETCH: u64 = 8192;
+/// Files and directories per part.
+const FILES_PER_PART: u64 = 8192;
 /// Requests started before the first one is awaited.
-const REQUESTS: usize = 8;
+const CONCURRENT_REQUESTS: usize = 8;
 
 /// Result of warming.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Warmed {
+pub struct WarmReport {
     /// Number of files and directories.
     pub nodes: u64,
     /// Bytes of content, as seen by readers.
     pub bytes: u64,
-    /// Stored bytes that were not cached before.
+    /// FileContent bytes that were not cached before.
     pub fetched: u64,
 }
 
@@ -39,17 +39,17 @@ pub async fn warm(
     node: &Node,
     pin: Option<&str>,
     mut progress: impl FnMut(u64, u64),
-) -> Result<Warmed, RepoError> {
-    let mut warmed = Warmed {
+) -> Result<WarmReport, RepoError> {
+    let mut warmed = WarmReport {
         bytes: node.size,
-        ..Warmed::default()
+        ..WarmReport::default()
     };
     if let Some(name) = pin {
         // Files that are whole blobs reveal their chunks only once fetched: their
         // pins are added at the end.
         pin_all(snapshot, node, name).await?;
     }
-    let mut here = 0;
+    let mut cached = 0;
     let mut whole = false;
     let mut walk = Walk::over(snapshot, node).await?;
     while let Some(part) = walk.next().await? {
@@ -63,12 +63,12 @@ pub async fn warm(
         for table in part.tables {
             let all = plain(&table);
             let missing = missing(snapshot, table);
-            here += all - plain(&missing);
-            progress(here, node.size);
+            cached += all - plain(&missing);
+            progress(cached, node.size);
             fetch(snapshot, &missing, |chunks| {
                 warmed.fetched += stored(chunks);
-                here += plain(chunks);
-                progress(here, node.size);
+                cached += plain(chunks);
+                progress(cached, node.size);
             })
             .await?;
         }
@@ -76,8 +76,8 @@ pub async fn warm(
             if fetch_whole(snapshot, file).await? {
                 warmed.fetched += file.size;
             }
-            here += file.size;
-            progress(here, node.size);
+            cached += file.size;
+            progress(cached, node.size);
         }
     }
     if let (Some(name), true) = (pin, whole) {
@@ -101,15 +101,15 @@ async fn pin_all(snapshot: &Snapshot, node: &Node, name: &str) -> Result<(), Rep
     snapshot.repository().pin(name, &chunks)
 }
 
-/// Traverses a subtree, one stretch at a time.
+/// Traverses a subtree, a part at a time.
 struct Walk<'a> {
     snapshot: &'a Snapshot,
     at: u64,
     end: u64,
 }
 
-/// Chunks of one stretch of a subtree.
-struct Part {
+/// Chunks of a part of a subtree.
+struct WalkPart {
     /// Number of files and directories.
     nodes: u64,
     /// Chunks of directories and chunk lists.
@@ -133,13 +133,13 @@ impl<'a> Walk<'a> {
         })
     }
 
-    async fn next(&mut self) -> Result<Option<Part>, RepoError> {
+    async fn next(&mut self) -> Result<Option<WalkPart>, RepoError> {
         if self.at >= self.end {
             return Ok(None);
         }
-        let next = (self.at + STRETCH).min(self.end);
+        let next = (self.at + FILES_PER_PART).min(self.end);
         let stretch = self.snapshot.scan(self.at..next).await?;
-        let mut part = Part {
+        let mut part = WalkPart {
             nodes: next - self.at,
             structure: stretch.directories,
             tables: vec![stretch.chunks],
@@ -171,20 +171,19 @@ async fn fetch(
 ) -> Result<(), RepoError> {
     let length = snapshot.request_bytes();
     let starts = requests::starts(missing, length);
-    let mut groups = starts.chunks(REQUESTS).peekable();
+    let mut groups = starts.chunks(CONCURRENT_REQUESTS).peekable();
     while let Some(group) = groups.next() {
         let end = groups.peek().map_or(missing.len(), |next| next[0]);
         let begin = |&at: &usize| snapshot.begin_chunks(missing, at, length, PrefetchGoal::Persist);
-        let begun: Vec<_> = group.iter().filter_map(begin).collect();
-        for coming in begun {
-            coming.persisted().await?;
+        let started: Vec<_> = group.iter().filter_map(begin).collect();
+        for fetch in started {
+            fetch.persisted().await?;
         }
         // Chunks that did not arrive with their neighbours are fetched
         // individually.
         for at in group[0]..end {
-            if let Some(coming) = snapshot.begin_chunks(missing, at, length, PrefetchGoal::Persist)
-            {
-                coming.persisted().await?;
+            if let Some(fetch) = snapshot.begin_chunks(missing, at, length, PrefetchGoal::Persist) {
+                fetch.persisted().await?;
             }
         }
         kept(&missing[group[0]..end]);
@@ -196,15 +195,15 @@ async fn fetch(
 /// was missing.
 async fn fetch_whole(snapshot: &Snapshot, file: &WholeBlob) -> Result<bool, RepoError> {
     let mut missing = false;
-    if let Some(coming) = snapshot.begin_whole(file) {
+    if let Some(fetch) = snapshot.begin_whole(file) {
         missing = true;
-        coming.persisted().await?;
+        fetch.persisted().await?;
     }
     let pieces = snapshot.pieces_of(file).unwrap_or_default();
     for at in 0..pieces.len() {
-        if let Some(coming) = snapshot.begin_piece(file, &pieces, at) {
+        if let Some(fetch) = snapshot.begin_piece(file, &pieces, at) {
             missing = true;
-            coming.persisted().await?;
+            fetch.persisted().await?;
         }
     }
     Ok(missing)

@@ -11,7 +11,7 @@ use walgit_format::prior::MAX_PRIOR;
 use walgit_format::{Address, Prior};
 use walgit_fs::repo::Repository;
 use walgit_prefetch::model::TaskId;
-use walgit_prefetch::replay::{self, Known, Open, Setting};
+use walgit_prefetch::replay::{self, InitialKnowledge, Open, ReplaySettings};
 use walrus_client::LocalDir;
 
 use crate::support::tree::git;
@@ -201,15 +201,15 @@ fn co_change_data_reduces_wait_on_later_commits() {
             .collect();
         let co_changes = Arc::new(co_changes);
         let stall = |prior: Option<&Arc<Prior>>| -> (f64, f64) {
-            let setting = Setting {
+            let setting = ReplaySettings {
                 rtt: 0.05,
                 rate: 12.5e6,
                 stored_ratio: 0.28,
             };
             let reports = sessions.iter().map(|session| {
-                let known = Known {
+                let known = InitialKnowledge {
                     prior: prior.cloned(),
-                    ..Known::default()
+                    ..InitialKnowledge::default()
                 };
                 let session = std::slice::from_ref(session);
                 replay::replay(Some(&tree), session, setting, known)

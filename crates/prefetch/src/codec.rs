@@ -9,19 +9,19 @@
 pub enum MalformedProfile {
     /// Not a profile.
     #[error("not a prefetch profile")]
-    NotOne,
+    NotAProfile,
     /// Created by a later version of the program.
-    #[error("a prefetch profile of version {0}; this program reads up to 2; update it")]
+    #[error("a prefetch profile of version {0}; this program supports up to 2; update it")]
     Version(u8),
     /// Longer than any profile.
-    #[error("a prefetch profile of {0} bytes; at most 24 MiB are read")]
+    #[error("a prefetch profile of {0} bytes; at most 24 MiB are supported")]
     TooLong(usize),
     /// Bytes were changed or are missing.
     #[error("a damaged prefetch profile: its checksum is wrong")]
     Damaged,
     /// The checksum is right but the content is invalid: the encoder was wrong.
     #[error("a malformed prefetch profile: {0}")]
-    Wrong(&'static str),
+    Invalid(&'static str),
 }
 
 /// FNV-1a, 64 bits: stable forever and on every machine.
@@ -78,7 +78,7 @@ pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }
 
-const SHORT: MalformedProfile = MalformedProfile::Wrong("it ends too early");
+const TRUNCATED: MalformedProfile = MalformedProfile::Invalid("it is truncated");
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn raw(&mut self, len: usize) -> Result<&'a [u8], MalformedProfile> {
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or(SHORT)?;
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(TRUNCATED)?;
         self.rest = rest;
         Ok(taken)
     }
@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], MalformedProfile> {
-        self.raw(N)?.try_into().map_err(|_| SHORT)
+        self.raw(N)?.try_into().map_err(|_| TRUNCATED)
     }
 
     pub(super) fn number(&mut self) -> Result<u64, MalformedProfile> {
@@ -108,46 +108,48 @@ impl<'a> Reader<'a> {
                 return Ok(number);
             }
         }
-        Err(MalformedProfile::Wrong("a number is too long"))
+        Err(MalformedProfile::Invalid("a number is too long"))
     }
 
     pub(super) fn number_u16(&mut self) -> Result<u16, MalformedProfile> {
         let number = self.number()?;
-        u16::try_from(number).map_err(|_| MalformedProfile::Wrong("a number is too large"))
+        u16::try_from(number).map_err(|_| MalformedProfile::Invalid("a number is too large"))
     }
 
     /// Reads the number of following items of at least `least` bytes each.
     pub(super) fn count(&mut self, least: usize) -> Result<usize, MalformedProfile> {
-        let count = usize::try_from(self.number()?).map_err(|_| SHORT)?;
-        match count <= self.rest.len() / least.max(1) {
-            true => Ok(count),
-            false => Err(SHORT),
+        let count = usize::try_from(self.number()?).map_err(|_| TRUNCATED)?;
+        if count > self.rest.len() / least.max(1) {
+            return Err(TRUNCATED);
         }
+        Ok(count)
     }
 
-    pub(super) fn text(&mut self, most: usize) -> Result<&'a str, MalformedProfile> {
+    pub(super) fn text(&mut self, max: usize) -> Result<&'a str, MalformedProfile> {
         let len = self.count(1)?;
-        if len > most {
-            return Err(MalformedProfile::Wrong("a name is too long"));
+        if len > max {
+            return Err(MalformedProfile::Invalid("a name is too long"));
         }
         let text = std::str::from_utf8(self.raw(len)?);
-        text.map_err(|_| MalformedProfile::Wrong("a name is not UTF-8"))
+        text.map_err(|_| MalformedProfile::Invalid("a name is not UTF-8"))
     }
 
     /// Reads a float that is a count.
     pub(super) fn float(&mut self) -> Result<f32, MalformedProfile> {
         let float = f32::from_le_bytes(self.array()?);
-        match float.is_finite() && (0.0..1e15).contains(&float) {
-            true => Ok(float),
-            false => Err(MalformedProfile::Wrong("a count is no number")),
+        if (0.0..1e15).contains(&float) {
+            Ok(float)
+        } else {
+            Err(MalformedProfile::Invalid("a count is not a number"))
         }
     }
 
     /// Checks that everything has been read.
     pub(super) fn end(&self) -> Result<(), MalformedProfile> {
-        match self.rest.is_empty() {
-            true => Ok(()),
-            false => Err(MalformedProfile::Wrong("something follows its end")),
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(MalformedProfile::Invalid("extra bytes at the end"))
         }
     }
 }

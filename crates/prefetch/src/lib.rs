@@ -2,11 +2,11 @@
 //!
 //! - A [`model`] learns the order in which files are opened and predicts the next
 //!   ones; a [`Profile`] stores it.
-//! - Without learned data, `kinship` derives related files from the [`Catalogue`],
+//! - Without learned data, `locality_predictor` derives related files from the [`FileIndex`],
 //!   which lists files and their positions.
 //! - The [`scheduler`] weighs both against the cost of a request and decides which
 //!   requests to make; demand reads take precedence.
-//! - [`Readahead`] and [`Sweeps`] recognize sequential reads of a file and of a
+//! - [`Readahead`] and [`SequentialScanDetector`] recognize sequential reads of a file and of a
 //!   tree.
 //! - [`replay`] runs recorded sessions through all of this and measures the time
 //!   saved and the bytes wasted.
@@ -15,31 +15,33 @@
 //! mounts, tests and measurements.
 //!
 //! ```
-//! use walgit_prefetch::Sweeps;
+//! use walgit_prefetch::SequentialScanDetector;
 //!
-//! let mut sweeps = Sweeps::default();
-//! let _ = &mut sweeps;
+//! let mut detector = SequentialScanDetector::default();
+//! let run_lengths = [10, 11, 12].map(|file| detector.record(file));
+//! assert_eq!(run_lengths, [1, 2, 3]);
 //! ```
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod catalogue;
+mod co_change_predictor;
 mod codec;
-mod kinship;
+mod decaying_ratio;
+pub mod file_index;
+mod folder_usage;
+mod locality_predictor;
 pub mod model;
-mod part;
 mod profile;
 mod rates;
 mod readahead;
 pub mod replay;
+mod scan_detector;
 pub mod scheduler;
-mod sweep;
-mod together;
 
-pub use catalogue::Catalogue;
 pub use codec::MalformedProfile;
+pub use file_index::FileIndex;
 pub use profile::{MAX_LEN as MAX_PROFILE, Profile};
 pub use rates::Rates;
-pub use readahead::{Next, Readahead};
-pub use sweep::Sweeps;
+pub use readahead::{Readahead, ReadaheadAction};
+pub use scan_detector::SequentialScanDetector;

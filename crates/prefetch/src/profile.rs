@@ -2,7 +2,7 @@
 //! profiles from others.
 
 use super::codec::{MalformedProfile, Reader, Writer, fnv1a};
-use super::model::{Limits, Model};
+use super::model::{Limits, Model, folder_of};
 use super::rates::Rates;
 use walgit_format::head::MAX_SHIPPED;
 
@@ -22,16 +22,16 @@ pub struct Profile {
 const MAGIC: &[u8; 7] = b"WGPROF\0";
 const VERSION: u8 = 2;
 /// Version 1, which can still be read, has no rate for files that change together.
-const FIRST: u8 = 1;
+const FIRST_VERSION: u8 = 1;
 /// Maximum length of a profile in bytes: three times what the default limits fill.
 pub const MAX_LEN: usize = 24 << 20;
 /// Limits of a profile in a repository: some 5,000 different opens.
-const SHIPPED: Limits = Limits {
+const SHIPPED_LIMITS: Limits = Limits {
     transitions: 40_000,
     paths: 6_000,
 };
 /// Length of the checksum at the end, in bytes.
-const SUM: usize = 8;
+const CHECKSUM_LEN: usize = 8;
 
 impl Profile {
     /// Encodes the profile: `WGPROF`, a version, the model, the rates, and a
@@ -53,13 +53,10 @@ impl Profile {
     /// Returns the fraction of sessions that opened a file, by path, 0..=1; `None`
     /// if there were too few sessions.
     pub fn access(&self, path: &str) -> Option<f64> {
-        let folder = match path.rsplit_once('/') {
-            Some((folder, _)) => format!("{folder}/"),
-            None => "/".into(),
-        };
-        let (sessions, opened) = self.model.habit(path, &folder);
-        let part = || self.model.usage(&folder) * opened / sessions;
-        (sessions > 0.0).then(|| part().clamp(0.0, 1.0))
+        let folder = folder_of(path);
+        let (sessions, opened) = self.model.accesses(path, &folder);
+        let fraction = || self.model.usage(&folder) * opened / sessions;
+        (sessions > 0.0).then(|| fraction().clamp(0.0, 1.0))
     }
 
     /// Merges the profile of another user, as if its sessions had taken place here.
@@ -83,7 +80,7 @@ impl Profile {
     /// Encodes the profile for a repository: at most [`MAX_SHIPPED`] bytes, keeping
     /// the best parts.
     pub fn encode_shipped(&self) -> Vec<u8> {
-        let mut limits = SHIPPED;
+        let mut limits = SHIPPED_LIMITS;
         loop {
             let mut model = Model::new(limits);
             model.merge(&self.model, 1.0);
@@ -106,24 +103,23 @@ impl Profile {
         if bytes.len() > MAX_LEN {
             return Err(MalformedProfile::TooLong(bytes.len()));
         }
-        let rest = bytes.strip_prefix(MAGIC).ok_or(MalformedProfile::NotOne)?;
-        let with_together = match rest.first() {
+        let rest = bytes
+            .strip_prefix(MAGIC)
+            .ok_or(MalformedProfile::NotAProfile)?;
+        let with_co_change = match rest.first() {
             None => return Err(MalformedProfile::Damaged),
-            Some(&version @ (FIRST | VERSION)) => version > FIRST,
+            Some(&version @ (FIRST_VERSION | VERSION)) => version > FIRST_VERSION,
             Some(&other) => return Err(MalformedProfile::Version(other)),
         };
-        let content = bytes
-            .len()
-            .checked_sub(SUM)
-            .ok_or(MalformedProfile::Damaged)?;
-        let (content, sum) = bytes.split_at(content);
-        if sum != checksum(content) || content.len() <= MAGIC.len() {
+        let split = bytes.split_last_chunk::<CHECKSUM_LEN>();
+        let (content, sum) = split.ok_or(MalformedProfile::Damaged)?;
+        if *sum != checksum(content) || content.len() <= MAGIC.len() {
             return Err(MalformedProfile::Damaged);
         }
         let mut from = Reader::new(&content[MAGIC.len() + 1..]);
         let profile = Profile {
             model: Model::read(&mut from, limits)?,
-            rates: Rates::read(&mut from, with_together)?,
+            rates: Rates::read(&mut from, with_co_change)?,
             session_bytes: f64::from(from.float()?),
         };
         from.end()?;
@@ -132,7 +128,7 @@ impl Profile {
 }
 
 /// Detects damage, not forgery: a forged profile only wastes bytes.
-fn checksum(bytes: &[u8]) -> [u8; SUM] {
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_LEN] {
     fnv1a(bytes).to_le_bytes()
 }
 
@@ -164,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_is_noticed() {
+    fn a_changed_byte_is_detected() {
         let bytes = learned(&[(1, 1), (1, 2), (2, 3)]).encode();
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
@@ -177,21 +173,21 @@ mod tests {
     }
 
     #[test]
-    fn the_first_version_is_read_still() {
+    fn version_1_is_read() {
         let profile = learned(&[(1, 1), (1, 2), (2, 3)]);
         let mut bytes = profile.encode();
-        bytes[MAGIC.len()] = FIRST;
+        bytes[MAGIC.len()] = FIRST_VERSION;
         // Remove the rate of files that change together: two floats, before the
         // last float and the checksum.
-        let end = bytes.len() - SUM - 4;
+        let end = bytes.len() - CHECKSUM_LEN - 4;
         bytes.drain(end - 8..end);
-        bytes.truncate(bytes.len() - SUM);
+        bytes.truncate(bytes.len() - CHECKSUM_LEN);
         let read = Profile::decode(&sealed(bytes), Limits::default()).unwrap();
         assert_eq!(read.encode(), profile.encode());
     }
 
     #[test]
-    fn few_bytes_cannot_stand_for_many() {
+    fn shared_prefixes_cannot_expand_without_limit() {
         // Paths that share almost all of a long prefix.
         let mut to = Writer::default();
         to.raw(MAGIC);
@@ -208,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn more_transitions_than_any_model_keeps_are_refused() {
+    fn too_many_transitions_are_refused() {
         let mut to = Writer::default();
         to.raw(MAGIC);
         to.raw(&[VERSION]);
@@ -236,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_repository_carries_is_bounded() {
+    fn a_shipped_profile_is_bounded() {
         let mut profile = Profile::default();
         profile.model.begin();
         for n in 0..20_000 {
@@ -263,7 +259,7 @@ mod tests {
 
     /// Runs in a separate process, where nothing else takes memory.
     #[test]
-    fn a_million_transitions_take_what_is_said() {
+    fn a_million_transitions_use_the_documented_memory() {
         const ALONE: &str = "WALGIT_FS_TEST_ALONE";
         if std::env::var_os(ALONE).is_none() {
             let thread = std::thread::current();
@@ -303,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_refused_by_name() {
+    fn a_later_version_is_refused_with_its_number() {
         let mut bytes = Profile::default().encode();
         bytes[7] = 9;
         let error = Profile::decode(&bytes, Limits::default()).unwrap_err();
@@ -312,7 +308,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(opens in proptest::collection::vec((0u64..3, any::<u8>()), 0..200)) {
+        fn an_encoded_profile_decodes_to_the_same(opens in proptest::collection::vec((0u64..3, any::<u8>()), 0..200)) {
             let profile = learned(&opens);
             let bytes = profile.encode();
             let read = Profile::decode(&bytes, Limits::default()).unwrap();
@@ -340,7 +336,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn arbitrary_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let _ = Profile::decode(&bytes, Limits::default());
             let mut likely = MAGIC.to_vec();
             likely.push(VERSION);
@@ -349,9 +345,9 @@ mod tests {
         }
 
         #[test]
-        fn changed_profiles_are_read_or_refused(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+        fn changed_profiles_are_decoded_or_refused(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
             let mut bytes = learned(&[(1, 1), (1, 2), (2, 3), (1, 2), (2, 200)]).encode();
-            bytes.truncate(bytes.len() - SUM);
+            bytes.truncate(bytes.len() - CHECKSUM_LEN);
             for (at, byte) in changes {
                 let at = at.index(bytes.len());
                 bytes[at] = byte;
@@ -365,7 +361,7 @@ mod tests {
         }
 
         #[test]
-        fn limits_hold_for_what_is_read(opens in proptest::collection::vec((0u64..3, any::<u8>()), 50..200)) {
+        fn limits_hold_for_decoded_profiles(opens in proptest::collection::vec((0u64..3, any::<u8>()), 50..200)) {
             let limits = Limits { transitions: 40, paths: 10 };
             let read = Profile::decode(&learned(&opens).encode(), limits).unwrap();
             prop_assert!(read.model.transitions() <= 40 && read.model.paths() <= 10);

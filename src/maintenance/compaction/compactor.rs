@@ -14,7 +14,7 @@ use crate::config::Settings;
 use crate::leases::{LeaseError, Leases};
 use crate::lifecycle::fsck::{self, check};
 use crate::lifecycle::{Ledger, LedgerBlob, LedgerEntry, LogError};
-use crate::prefetch::learned;
+use crate::prefetch::load_profile;
 use crate::publish::{
     Compaction, Input, Progress, PublishError, PublishOptions, Published, Retiering, better_tier,
     publish, verify_equal,
@@ -258,7 +258,7 @@ impl<'a> Compactor<'a> {
         let source = Source::of(&Address::Name(name.clone()), &self.settings.refs_dir());
         Retiering {
             improvement: self.settings.compaction.value.improvement,
-            profile: learned(repository, &source.identity()).map(Arc::new),
+            profile: load_profile(repository, &source.identity()).map(Arc::new),
         }
     }
 

@@ -1,21 +1,21 @@
 //! Transitions: which file followed which context, how often, and how soon.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::RangeInclusive;
 
 use super::context::Context;
 use super::paths::PathId;
 
 /// Factor by which a count ages each time its context occurs. A workload last seen
 /// five occurrences ago counts a third of a current one.
-const AGEING: f32 = 0.8;
+const DECAY: f32 = 0.8;
 /// Number of weight steps per unit: weights are multiples of 1/256.
-const STEP: f32 = 256.0;
+const WEIGHT_SCALE: f32 = 256.0;
 /// Weight below which a transition is dropped: reached after some ten occurrences
 /// of its context without it, or as many prunings.
-const FORGOTTEN: f32 = 0.1;
+const MIN_WEIGHT: f32 = 0.1;
 /// Maximum number of successors of a context. More carry no information.
-pub(super) const MAX_NAMES: usize = 32;
+pub(super) const MAX_SUCCESSORS: usize = 32;
 
 /// A transition: six bytes in addition to its key of twelve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +31,20 @@ pub(super) struct Transition {
 
 impl Transition {
     fn weight(self) -> f32 {
-        f32::from(self.weight) / STEP
+        f32::from(self.weight) / WEIGHT_SCALE
+    }
+
+    /// Usefulness: the weight, halved for each session since the last occurrence.
+    pub(super) fn value(self, session: u16) -> u32 {
+        let idle = session.wrapping_sub(self.session).min(16);
+        u32::from(self.weight) << 8 >> idle
     }
 }
 
 /// Evidence of a context: number of different successors and their total weight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Evidence {
-    pub(super) names: usize,
+    pub(super) successors: usize,
     pub(super) weight: f32,
 }
 
@@ -66,13 +72,14 @@ impl Chain {
     /// Returns the successors of a context and the evidence; `None` for a new
     /// context.
     pub(super) fn successors(&self, context: Context) -> Option<(Evidence, Vec<Successor>)> {
-        let found: Vec<_> = self.of(context).collect();
+        let found = self.transitions.range(keys_of(context));
+        let found: Vec<_> = found.map(|(&(_, path), &it)| (path, it)).collect();
         let weight: f32 = found.iter().map(|(_, it)| it.weight()).sum();
         if found.is_empty() || weight <= 0.0 {
             return None;
         }
         let evidence = Evidence {
-            names: found.len(),
+            successors: found.len(),
             weight,
         };
         let successor = |&(path, it): &(PathId, Transition)| Successor {
@@ -84,35 +91,34 @@ impl Chain {
     }
 
     /// Records that `path` followed `context` after `gap` seconds.
-    pub(super) fn note(&mut self, context: Context, path: PathId, gap: f64, session: u16) {
+    pub(super) fn record(&mut self, context: Context, path: PathId, gap: f64, session: u16) {
         let gap = (gap * 10_000.0).clamp(0.0, f64::from(u16::MAX)) as u16;
-        let mut gone = Vec::new();
-        let mut least: Option<(PathId, u16)> = None;
-        let mut names = 0;
-        for (&(_, name), it) in self.of_mut(context) {
-            it.weight = (f32::from(it.weight) * AGEING) as u16;
-            if name == path {
-                continue;
-            }
-            names += 1;
-            if it.weight() < FORGOTTEN {
-                gone.push(name);
-            } else if least.is_none_or(|(_, weight)| it.weight < weight) {
-                least = Some((name, it.weight));
+        let mut removed = Vec::new();
+        let mut kept = Vec::new();
+        for (&(_, other), it) in self.transitions.range_mut(keys_of(context)) {
+            it.weight = (f32::from(it.weight) * DECAY) as u16;
+            if other != path {
+                let list = if it.weight() < MIN_WEIGHT {
+                    &mut removed
+                } else {
+                    &mut kept
+                };
+                list.push((it.weight, other));
             }
         }
-        if names - gone.len() >= MAX_NAMES {
-            gone.extend(least.map(|(name, _)| name));
+        if kept.len() >= MAX_SUCCESSORS {
+            // The first one of the lowest weight.
+            removed.extend(kept.into_iter().min());
         }
-        for name in gone {
-            self.transitions.remove(&(context, name));
+        for (_, other) in removed {
+            self.transitions.remove(&(context, other));
         }
         let it = (self.transitions.entry((context, path))).or_insert(Transition {
             weight: 0,
             gap,
             session,
         });
-        it.weight = it.weight.saturating_add(STEP as u16);
+        it.weight = it.weight.saturating_add(WEIGHT_SCALE as u16);
         it.gap = ((u32::from(it.gap) * 3 + u32::from(gap)) / 4) as u16;
         it.session = session;
     }
@@ -131,61 +137,44 @@ impl Chain {
         }
     }
 
-    /// Removes the successors of a context beyond [`MAX_NAMES`], lightest first.
-    pub(super) fn keep_names(&mut self) {
-        let mut gone = Vec::new();
-        let mut names: Vec<(u16, PathId)> = Vec::new();
+    /// Removes the successors of a context beyond [`MAX_SUCCESSORS`], lightest first.
+    pub(super) fn limit_successors(&mut self) {
+        let mut removed = Vec::new();
+        let mut successors: Vec<(u16, PathId)> = Vec::new();
         let mut all = self.transitions.iter().peekable();
         while let Some((&(context, path), it)) = all.next() {
-            names.push((it.weight, path));
+            successors.push((it.weight, path));
             if all.peek().is_some_and(|((next, _), _)| *next == context) {
                 continue;
             }
-            names.sort_unstable();
-            let more = names.len().saturating_sub(MAX_NAMES);
-            gone.extend(names.iter().take(more).map(|&(_, path)| (context, path)));
-            names.clear();
+            successors.sort_unstable();
+            let excess = successors.len().saturating_sub(MAX_SUCCESSORS);
+            removed.extend((successors.drain(..).take(excess)).map(|(_, path)| (context, path)));
         }
-        for key in gone {
+        for key in removed {
             self.transitions.remove(&key);
         }
     }
 
-    /// Removes the least useful transitions until at most `most` remain: those of
-    /// the lowest weight, halved for each session since the last occurrence.
-    pub(super) fn prune(&mut self, most: usize, session: u16) {
-        if self.len() <= most {
+    /// Removes the least useful transitions until at most `limit` remain.
+    pub(super) fn prune(&mut self, limit: usize, session: u16) {
+        if self.len() <= limit {
             return;
         }
-        let worth = |it: &Transition| {
-            let idle = session.wrapping_sub(it.session).min(16);
-            u32::from(it.weight) << 8 >> idle
-        };
-        let mut worths: Vec<u32> = self.transitions.values().map(worth).collect();
-        worths.sort_unstable();
-        let mut gone = self.len() - most;
-        let bar = worths.get(gone).copied().unwrap_or(u32::MAX);
+        let mut excess = self.len() - limit;
+        let mut values: Vec<u32> =
+            (self.transitions.values().map(|it| it.value(session))).collect();
+        values.sort_unstable();
+        let threshold = values.get(excess).copied().unwrap_or(u32::MAX);
         self.transitions.retain(|_, it| {
-            let goes = gone > 0 && worth(it) <= bar;
-            gone -= usize::from(goes);
-            !goes
+            let is_removed = excess > 0 && it.value(session) <= threshold;
+            excess -= usize::from(is_removed);
+            !is_removed
         });
-    }
-
-    fn of(&self, context: Context) -> impl Iterator<Item = (PathId, Transition)> + '_ {
-        let all = (Bound::Included((context, PathId(0))), last(context));
-        (self.transitions.range(all)).map(|(&(_, path), &it)| (path, it))
-    }
-
-    fn of_mut(
-        &mut self,
-        context: Context,
-    ) -> impl Iterator<Item = (&(Context, PathId), &mut Transition)> {
-        let all = (Bound::Included((context, PathId(0))), last(context));
-        self.transitions.range_mut(all)
     }
 }
 
-fn last(context: Context) -> Bound<(Context, PathId)> {
-    Bound::Included((context, PathId(u32::MAX)))
+/// Keys of the transitions of a context.
+fn keys_of(context: Context) -> RangeInclusive<(Context, PathId)> {
+    (context, PathId(0))..=(context, PathId(u32::MAX))
 }

@@ -2,32 +2,32 @@
 //!
 //! A context that has been seen once has one successor; its reliability depends on
 //! the workload: a compiler repeats itself, a person does not. So contexts are
-//! divided into classes (stream, order, number of successors, number of
+//! divided into classes (sequence, order, number of successors, number of
 //! occurrences), and each class counts how often the opened file was among the
 //! successors. This is the escape probability of PPM, with the class learned rather
 //! than assumed (Bloom's secondary estimation).
 
-use super::super::part::Part;
+use super::super::decaying_ratio::DecayingRatio;
 use super::chain::Evidence;
-use super::context::{MAX_ORDER, STREAMS, Stream};
+use super::context::{MAX_ORDER, SEQUENCES, Sequence};
 
 /// Classes by number of successors: one, two, more.
-const NAMES: usize = 3;
+const SUCCESSOR_CLASSES: usize = 3;
 /// Classes by weight: seen once, a few times, often.
-const WEIGHTS: usize = 3;
+const WEIGHT_CLASSES: usize = 3;
 /// Total number of classes.
-pub(super) const CLASSES: usize = STREAMS * MAX_ORDER * NAMES * WEIGHTS;
+pub(super) const CLASSES: usize = SEQUENCES * MAX_ORDER * SUCCESSOR_CLASSES * WEIGHT_CLASSES;
 
 /// Initial confidence in a class, and its weight in opens. Programs mostly repeat
 /// themselves.
-const PRIOR: f64 = 0.85;
-const PRIOR_WEIGHT: f64 = 4.0;
+const INITIAL_CONFIDENCE: f64 = 0.85;
+const INITIAL_WEIGHT: f64 = 4.0;
 
 /// Maximum weight in opens of a score with halved trust.
-const BELIEVED_HALF: f64 = 8.0;
+const MAX_HALVED_WEIGHT: f64 = 8.0;
 
 /// Fraction of correctly predicted opens of a class, over some 200 opens.
-pub(super) type Score = Part<200>;
+pub(super) type Score = DecayingRatio<200>;
 
 /// Scores of all classes.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,37 +46,43 @@ impl Default for Confidence {
 impl Confidence {
     /// Probability that the next open is among the successors of a context; always
     /// below 1.
-    pub(super) fn of(&self, stream: Stream, order: usize, evidence: Evidence) -> f64 {
-        let score = self.scores[class(stream, order, evidence)];
-        score.share(PRIOR, PRIOR_WEIGHT).min(0.999)
+    pub(super) fn of(&self, sequence: Sequence, order: usize, evidence: Evidence) -> f64 {
+        let score = self.scores[class(sequence, order, evidence)];
+        score.ratio(INITIAL_CONFIDENCE, INITIAL_WEIGHT).min(0.999)
     }
 
     /// Halves the confidence in each class, and lets a dozen opens decide whether
     /// it deserves more.
     pub(super) fn halve(&mut self) {
         for score in &mut self.scores {
-            let half = score.share(PRIOR, PRIOR_WEIGHT) / 2.0;
-            let of = (f64::from(score.of) / 2.0).min(BELIEVED_HALF) + PRIOR_WEIGHT;
-            let part = half * (of + PRIOR_WEIGHT) - PRIOR * PRIOR_WEIGHT;
-            score.of = of as f32;
-            score.part = part.max(0.0) as f32;
+            let half = score.ratio(INITIAL_CONFIDENCE, INITIAL_WEIGHT) / 2.0;
+            let total = (f64::from(score.total) / 2.0).min(MAX_HALVED_WEIGHT) + INITIAL_WEIGHT;
+            let hits = half * (total + INITIAL_WEIGHT) - INITIAL_CONFIDENCE * INITIAL_WEIGHT;
+            score.total = total as f32;
+            score.hits = hits.max(0.0) as f32;
         }
     }
 
     /// Records whether a context was right.
-    pub(super) fn note(&mut self, stream: Stream, order: usize, evidence: Evidence, right: bool) {
-        let score = &mut self.scores[class(stream, order, evidence)];
-        score.add(1.0, f32::from(u8::from(right)));
+    pub(super) fn record(
+        &mut self,
+        sequence: Sequence,
+        order: usize,
+        evidence: Evidence,
+        right: bool,
+    ) {
+        self.scores[class(sequence, order, evidence)].record(right);
     }
 }
 
-fn class(stream: Stream, order: usize, evidence: Evidence) -> usize {
-    let names = evidence.names.clamp(1, NAMES) - 1;
+fn class(sequence: Sequence, order: usize, evidence: Evidence) -> usize {
+    let successors = evidence.successors.clamp(1, SUCCESSOR_CLASSES) - 1;
     let weight = match evidence.weight {
         weight if weight < 1.05 => 0,
         weight if weight < 2.5 => 1,
         _ => 2,
     };
     let order = order.clamp(1, MAX_ORDER) - 1;
-    ((stream as usize * MAX_ORDER + order) * NAMES + names) * WEIGHTS + weight
+    ((sequence as usize * MAX_ORDER + order) * SUCCESSOR_CLASSES + successors) * WEIGHT_CLASSES
+        + weight
 }

@@ -1,4 +1,4 @@
-//! Contexts: the last opens of a stream, from which the next one is predicted.
+//! Contexts: the last opens of a sequence, from which the next one is predicted.
 
 use super::paths::mix;
 
@@ -8,20 +8,20 @@ pub(super) const MAX_ORDER: usize = 3;
 /// Sequence of opens that a context belongs to. The same files have a different
 /// meaning in another kind of sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Stream {
+pub(super) enum Sequence {
     /// The opens of one process, in order.
     Process = 0,
     /// The first file of each new process: a build starts its compilers in nearly
     /// the same order each time, and no compiler lives long enough to predict the
     /// next.
-    Births = 1,
+    TaskStarts = 1,
     /// The first opens of each file in a session, by any process. Only these can
     /// stall, and their order is far more stable than that of all opens.
-    Firsts = 2,
+    FirstOpens = 2,
 }
 
 /// Number of kinds of streams.
-pub(super) const STREAMS: usize = 3;
+pub(super) const SEQUENCES: usize = 3;
 
 /// The last opens of a stream as path hashes, newest first. Shorter at the start of
 /// a stream; the start itself is a context, so that the first open of a session can
@@ -37,7 +37,7 @@ pub(super) struct History {
 pub(super) struct Context(pub(super) u64);
 
 /// Marker before the first open of a stream.
-const BEGINNING: u64 = 0x5745_4c43_4f4d_4521;
+const SEQUENCE_START: u64 = 0x5745_4c43_4f4d_4521;
 
 impl History {
     /// Returns the history extended by an open.
@@ -49,16 +49,17 @@ impl History {
     }
 
     /// Returns the contexts with their orders, longest first.
-    pub(super) fn contexts(&self, stream: Stream) -> impl Iterator<Item = (usize, Context)> {
+    pub(super) fn contexts(&self, sequence: Sequence) -> impl Iterator<Item = (usize, Context)> {
         let History { last, len } = *self;
-        // Before the oldest open is the start of the stream, once.
+        // Before the oldest open is the start of the sequence, once.
         let longest = (usize::from(len) + 1).min(MAX_ORDER);
         (1..=longest).rev().map(move |order| {
-            let seed = mix((stream as u64) << 8 | order as u64);
+            let seed = mix((sequence as u64) << 8 | order as u64);
             let context = (0..order).fold(seed, |context, at| {
-                let opened = match at < usize::from(len) {
-                    true => last[at],
-                    false => BEGINNING,
+                let opened = if at < usize::from(len) {
+                    last[at]
+                } else {
+                    SEQUENCE_START
                 };
                 mix(context.rotate_left(7) ^ opened)
             });

@@ -33,42 +33,37 @@ impl Model {
             };
             self.chain.add(context, path, it, self.session);
         }
-        self.chain.keep_names();
+        self.chain.limit_successors();
 
         let scores = self.confidence.scores.iter_mut();
-        for (score, more) in scores.zip(&other.confidence.scores) {
-            score.add(more.of, more.part);
-        }
+        scores
+            .zip(&other.confidence.scores)
+            .for_each(|(own, other)| own.merge(other));
 
-        for (id, name) in other.paths.ids().filter_map(known) {
-            let (Some(path), Some(count)) = (own(&id), other.habits.counts.get(&id)) else {
-                continue;
-            };
-            if name.ends_with('/') {
-                self.habits.add_folder(path, *count);
+        // The counts of files refer to those of their folders.
+        let paths = || other.paths.ids().filter_map(known);
+        let (ours, theirs) = (&mut self.access_stats, &other.access_stats);
+        for (id, _) in paths().filter(|(_, name)| name.ends_with('/')) {
+            if let (Some(folder), Some(count)) = (own(&id), theirs.counts.get(&id)) {
+                ours.add_folder(folder, *count);
             }
         }
-        for (id, name) in other.paths.ids().filter_map(known) {
+        for (id, name) in paths().filter(|(_, name)| !name.ends_with('/')) {
             let folder = folder_of(name);
-            let (Some(path), false) = (own(&id), name.ends_with('/')) else {
-                continue;
-            };
-            let (Some(theirs), Some(ours)) = (other.paths.find(&folder), self.paths.find(&folder))
-            else {
-                continue;
-            };
-            let (_, weight) = other.habits.of(Some(id), theirs);
-            self.habits.add_file(path, ours, weight as f32);
-        }
-        for (id, count) in &other.habits.used {
-            if let Some(folder) = own(id) {
-                let weight = count.at(other.habits.sessions.turn);
-                self.habits.add_use(folder, weight);
+            let folders = (other.paths.find(&folder), self.paths.find(&folder));
+            if let (Some(file), (Some(their_folder), Some(folder))) = (own(&id), folders) {
+                let (_, weight) = theirs.accesses(Some(id), their_folder);
+                ours.add_file(file, folder, weight as f32);
             }
         }
-        self.habits.sessions.weight += other.habits.sessions.weight;
+        for (id, count) in &theirs.used {
+            if let Some(folder) = own(id) {
+                ours.add_use(folder, count.at(theirs.sessions.session));
+            }
+        }
+        ours.sessions.weight += theirs.sessions.weight;
         if other.chain.len() > 0 {
-            self.now.familiarity.told(trust);
+            self.current.similarity.raise(trust);
         }
         self.prune();
     }
@@ -79,7 +74,7 @@ impl Model {
             it.weight = (it.weight / 2).max(1);
         }
         self.confidence.halve();
-        self.habits.halve();
+        self.access_stats.halve();
     }
 }
 
@@ -112,18 +107,18 @@ mod tests {
     }
 
     #[test]
-    fn what_either_knows_both_know() {
+    fn a_merged_model_knows_the_transitions_of_both() {
         let mut one = learned(&[vec![1, 2, 3]]);
         let other = learned(&[vec![10, 11, 12], vec![10, 11, 12]]);
         one.merge(&other, 1.0);
         assert_eq!(next(&mut one, "d1/1")[0].0, "d2/2");
         assert_eq!(next(&mut one, "d1/10")[0].0, "d2/11");
-        let (used, opened) = one.habit("d1/10", "d1/");
+        let (used, opened) = one.accesses("d1/10", "d1/");
         assert!(opened > 0.5 && opened < used, "{opened} of {used}");
     }
 
     #[test]
-    fn who_has_seen_more_of_it_decides() {
+    fn the_transition_with_more_occurrences_prevails() {
         let often = learned(&vec![vec![1, 2]; 6]);
         let mut once = learned(&[vec![1, 5]]);
         once.merge(&often, 1.0);
@@ -133,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_believed_half_is_soon_outweighed() {
+    fn halved_data_is_soon_outweighed() {
         let theirs = learned(&vec![vec![1, 2]; 3]);
         let sure = next(&mut theirs.clone(), "d1/1")[0].1;
         let mut half = theirs.clone();
@@ -161,7 +156,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_adds_nothing(sessions in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 0..4)) {
+        fn merging_an_empty_model_changes_nothing(sessions in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 0..4)) {
             let mut model = learned(&sessions);
             let before = next(&mut model.clone(), "d1/1");
             model.merge(&Model::default(), 1.0);

@@ -7,14 +7,14 @@
 //! shortest, each weighted by how often similar contexts were right. Paths are the
 //! alphabet, so learned data outlives a commit.
 //!
-//! A process is one stream, so that a parallel build does not turn into noise. But
+//! A process is one sequence, so that a parallel build does not turn into noise. But
 //! a compiler opens seventy files and exits, and its first open has no past. So two
 //! streams are shared by all processes: the first opens of new processes, which
 //! predict the next process, and the first opens of each file in a session, which
 //! are the only ones that can stall. A new process needs no parent: its first open
 //! is a context in which an earlier process like it has been.
 //!
-//! Besides the order, [`habits`] records which files of a folder were opened in the
+//! Besides the order, `directory_access_stats` records which files of a folder were opened in the
 //! sessions that used it; this is used if the order predicts nothing.
 //!
 //! **Size.** A transition costs about 35 bytes (18 of content in a B-tree filled to
@@ -29,23 +29,23 @@
 mod chain;
 mod confidence;
 mod context;
-mod familiar;
-mod habits;
+mod directory_access_stats;
+mod encoding;
+mod forecast;
 mod merge;
 mod paths;
-mod stored;
+mod session_similarity;
 #[cfg(test)]
 mod tests;
-mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chain::Chain;
 use confidence::Confidence;
-use context::{History, Stream};
-use familiar::Familiarity;
-use habits::Habits;
+use context::{History, Sequence};
+use directory_access_stats::DirectoryAccessStats;
 use paths::Paths;
+use session_similarity::SessionSimilarity;
 
 pub use paths::PathId;
 
@@ -95,31 +95,31 @@ pub struct Model {
     paths: Paths,
     chain: Chain,
     confidence: Confidence,
-    habits: Habits,
+    access_stats: DirectoryAccessStats,
     /// Number of the session; used to find the least useful transitions.
     session: u16,
-    now: Now,
+    current: SessionState,
 }
 
 /// State of the current session only.
 #[derive(Clone, Debug, Default)]
-struct Now {
+struct SessionState {
     tasks: BTreeMap<TaskId, Task>,
-    births: History,
-    firsts: History,
+    task_starts: History,
+    first_opens: History,
     opened: BTreeSet<PathId>,
-    familiarity: Familiarity,
+    similarity: SessionSimilarity,
     opens: u64,
     /// Time of the last first open of a file, and of the last new process.
-    first_at: f64,
-    birth_at: f64,
+    first_open_at: f64,
+    task_start_at: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Task {
     history: History,
     /// Time of its last open.
-    seen: u64,
+    last_open: u64,
 }
 
 impl Model {
@@ -135,8 +135,8 @@ impl Model {
     /// remains.
     pub fn begin(&mut self) {
         self.session = self.session.wrapping_add(1);
-        self.now = Now::default();
-        self.now.familiarity = Familiarity::new(self.chain.len() > 0);
+        self.current = SessionState::default();
+        self.current.similarity = SessionSimilarity::new(self.chain.len() > 0);
         self.prune();
     }
 
@@ -146,46 +146,45 @@ impl Model {
     /// invalid path.
     pub fn opened(&mut self, task: TaskId, path: &str, gap: f64, clock: f64) -> Option<PathId> {
         let id = self.paths.intern(path)?;
-        self.now.opens += 1;
-        let born = !self.now.tasks.contains_key(&task);
-        let history = self.now.tasks.get(&task).copied().unwrap_or_default();
-        let first = !self.now.opened.contains(&id);
-        if self.now.opens == 1 {
-            self.habits.session();
+        self.current.opens += 1;
+        let earlier = self.current.tasks.get(&task).copied();
+        let is_new_task = earlier.is_none();
+        let history = earlier.unwrap_or_default().history;
+        let is_first = !self.current.opened.contains(&id);
+        if self.current.opens == 1 {
+            self.access_stats.record_session();
         }
-        if first {
-            let known = self.habits.counts.contains_key(&id);
-            self.now.familiarity.note(known);
-            let gap = clock - self.now.first_at;
-            self.now.first_at = clock;
-            self.learn(Stream::Firsts, self.now.firsts, id, gap);
-            self.visit(id, path);
+        if is_first {
+            let known = self.access_stats.counts.contains_key(&id);
+            self.current.similarity.record(known);
+            let gap = clock - self.current.first_open_at;
+            self.current.first_open_at = clock;
+            self.learn(Sequence::FirstOpens, self.current.first_opens, id, gap);
+            self.record_access(id, path);
         }
-        if born {
-            let gap = clock - self.now.birth_at;
-            self.now.birth_at = clock;
-            self.learn(Stream::Births, self.now.births, id, gap);
+        if is_new_task {
+            let gap = clock - self.current.task_start_at;
+            self.current.task_start_at = clock;
+            self.learn(Sequence::TaskStarts, self.current.task_starts, id, gap);
         }
-        self.learn(Stream::Process, history.history, id, gap);
+        self.learn(Sequence::Process, history, id, gap);
 
         let hash = self.paths.hash(id);
-        self.now.opened.insert(id);
-        if first {
-            self.now.firsts = self.now.firsts.then(hash);
+        self.current.opened.insert(id);
+        if is_first {
+            self.current.first_opens = self.current.first_opens.then(hash);
         }
-        if born {
-            self.now.births = self.now.births.then(hash);
+        if is_new_task {
+            self.current.task_starts = self.current.task_starts.then(hash);
             self.forget_tasks();
         }
-        let task_now = Task {
-            history: history.history.then(hash),
-            seen: self.now.opens,
-        };
-        self.now.tasks.insert(task, task_now);
+        let history = history.then(hash);
+        let last_open = self.current.opens;
+        (self.current.tasks).insert(task, Task { history, last_open });
         // Pruning visits everything, so it frees a large part at once.
-        let slack = self.limits.transitions / 8;
-        if self.chain.len() > self.limits.transitions + slack
-            || self.paths.len() > self.limits.paths + self.limits.paths / 8
+        let exceeds = |len: usize, limit: usize| len > limit + limit / 8;
+        if exceeds(self.chain.len(), self.limits.transitions)
+            || exceeds(self.paths.len(), self.limits.paths)
         {
             self.prune();
         }
@@ -194,24 +193,22 @@ impl Model {
 
     /// Returns the fraction of current opens that was known from earlier sessions,
     /// 0..=1; recent opens are weighted most.
-    pub fn familiarity(&self) -> f64 {
-        self.now.familiarity.value()
+    pub fn similarity(&self) -> f64 {
+        self.current.similarity.value()
     }
 
     /// Returns the weights of the earlier sessions that used `folder` (its path has
     /// a trailing `/`, the root is `/`), and of those that opened `file`.
-    pub fn habit(&self, file: &str, folder: &str) -> (f64, f64) {
-        match self.paths.find(folder) {
-            Some(folder) => self.habits.of(self.paths.find(file), folder),
-            None => (0.0, 0.0),
-        }
+    pub fn accesses(&self, file: &str, folder: &str) -> (f64, f64) {
+        let accesses = |folder| (self.access_stats).accesses(self.paths.find(file), folder);
+        self.paths.find(folder).map_or((0.0, 0.0), accesses)
     }
 
     /// Returns the fraction of earlier sessions that used a folder, with recent
     /// ones weighted most; 0 if there were too few.
     pub fn usage(&self, folder: &str) -> f64 {
         let folder = self.paths.find(folder);
-        folder.map_or(0.0, |folder| self.habits.usage(folder))
+        folder.map_or(0.0, |folder| self.access_stats.usage(folder))
     }
 
     /// Returns the path of an ID.
@@ -229,35 +226,38 @@ impl Model {
         self.paths.len()
     }
 
-    fn learn(&mut self, stream: Stream, history: History, next: PathId, gap: f64) {
-        for (order, context) in history.contexts(stream) {
+    fn learn(&mut self, sequence: Sequence, history: History, next: PathId, gap: f64) {
+        for (order, context) in history.contexts(sequence) {
             if let Some((evidence, successors)) = self.chain.successors(context) {
                 let right = successors.iter().any(|it| it.path == next);
-                self.confidence.note(stream, order, evidence, right);
+                self.confidence.record(sequence, order, evidence, right);
             }
-            self.chain.note(context, next, gap, self.session);
+            self.chain.record(context, next, gap, self.session);
         }
     }
 
-    fn visit(&mut self, file: PathId, path: &str) {
+    fn record_access(&mut self, file: PathId, path: &str) {
         let Some(folder) = self.paths.intern(&folder_of(path)) else {
             return;
         };
         // Folders and files share the path table; no file ends in `/`.
-        if self.now.opened.insert(folder) {
-            self.habits.folder(folder);
+        if self.current.opened.insert(folder) {
+            self.access_stats.record_folder(folder);
         }
-        self.habits.file(file, folder);
+        self.access_stats.add_file(file, folder, 1.0);
     }
 
     fn forget_tasks(&mut self) {
-        if self.now.tasks.len() < MAX_TASKS {
+        if self.current.tasks.len() < MAX_TASKS {
             return;
         }
-        let mut seen: Vec<u64> = self.now.tasks.values().map(|task| task.seen).collect();
-        seen.sort_unstable();
-        let bar = seen.get(MAX_TASKS / 2).copied().unwrap_or_default();
-        self.now.tasks.retain(|_, task| task.seen >= bar);
+        let opens = self.current.tasks.values().map(|task| task.last_open);
+        let mut opens: Vec<u64> = opens.collect();
+        opens.sort_unstable();
+        let median = opens.get(MAX_TASKS / 2).copied().unwrap_or_default();
+        self.current
+            .tasks
+            .retain(|_, task| task.last_open >= median);
     }
 
     /// Enforces the limits.
@@ -267,24 +267,24 @@ impl Model {
             return;
         }
         // The value of a path is that of the transitions to it.
-        let mut worth: BTreeMap<PathId, u64> = self.paths.ids().map(|id| (id, 0)).collect();
+        let mut values: BTreeMap<PathId, u64> = self.paths.ids().map(|id| (id, 0)).collect();
         for (&(_, path), it) in &self.chain.transitions {
-            let idle = self.session.wrapping_sub(it.session).min(16);
-            *worth.entry(path).or_default() += u64::from(it.weight) << 8 >> idle;
+            *values.entry(path).or_default() += u64::from(it.value(self.session));
         }
-        for (&path, count) in &self.habits.counts {
-            *worth.entry(path).or_default() += (count.weight * 256.0) as u64;
+        for (&path, count) in &self.access_stats.counts {
+            *values.entry(path).or_default() += (count.weight * 256.0) as u64;
         }
-        let mut order: Vec<(u64, PathId)> = worth.into_iter().map(|(id, it)| (it, id)).collect();
+        let mut order: Vec<(u64, PathId)> = values.into_iter().map(|(id, it)| (it, id)).collect();
         order.sort_unstable();
-        order.truncate(self.paths.len() - self.limits.paths);
-        let gone: BTreeSet<PathId> = order.into_iter().map(|(_, id)| id).collect();
-        let transitions = &mut self.chain.transitions;
-        transitions.retain(|(_, path), _| !gone.contains(path));
-        self.habits.counts.retain(|path, _| !gone.contains(path));
-        self.habits.used.retain(|path, _| !gone.contains(path));
-        self.now.opened.retain(|path| !gone.contains(path));
-        self.paths.keep(|path| !gone.contains(&path));
+        let kept = order.split_off(self.paths.len() - self.limits.paths);
+        let kept: BTreeSet<PathId> = kept.into_iter().map(|(_, id)| id).collect();
+        (self.chain.transitions).retain(|(_, path), _| kept.contains(path));
+        self.access_stats
+            .counts
+            .retain(|path, _| kept.contains(path));
+        self.access_stats.used.retain(|path, _| kept.contains(path));
+        self.current.opened.retain(|path| kept.contains(path));
+        self.paths.retain(|path| kept.contains(&path));
     }
 }
 

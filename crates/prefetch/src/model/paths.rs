@@ -39,18 +39,19 @@ impl Paths {
         }
         let path: Arc<str> = path.into();
         let name = Name {
-            hash: hash(path.as_bytes()),
+            // Stable forever, since stored contexts contain it, and sufficient because
+            // a collision costs one wrong guess.
+            hash: mix(fnv1a(path.as_bytes())),
             path: path.clone(),
         };
         let id = match self.free.pop() {
             Some(id) => id,
-            None => {
-                let id = PathId(u32::try_from(self.names.len()).ok()?);
-                self.names.push(None);
-                id
-            }
+            None => PathId(u32::try_from(self.names.len()).ok()?),
         };
-        *self.names.get_mut(id.0 as usize)? = Some(name);
+        match self.names.get_mut(id.0 as usize) {
+            Some(free) => *free = Some(name),
+            None => self.names.push(Some(name)),
+        }
         self.ids.insert(path, id);
         Some(id)
     }
@@ -79,28 +80,20 @@ impl Paths {
 
     /// Returns the IDs of all paths in order.
     pub(super) fn ids(&self) -> impl Iterator<Item = PathId> + '_ {
-        (0u32..)
-            .zip(&self.names)
-            .filter(|(_, name)| name.is_some())
-            .map(|(id, _)| PathId(id))
+        let ids = (0u32..).zip(&self.names);
+        ids.filter_map(|(id, name)| name.is_some().then_some(PathId(id)))
     }
 
-    /// Removes all paths that are not `wanted`.
-    pub(super) fn keep(&mut self, wanted: impl Fn(PathId) -> bool) {
-        let gone: Vec<PathId> = self.ids().filter(|&id| !wanted(id)).collect();
-        for id in gone {
+    /// Removes all other paths.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(PathId) -> bool) {
+        let removed: Vec<PathId> = self.ids().filter(|&id| !is_kept(id)).collect();
+        for id in removed {
             if let Some(name) = self.names.get_mut(id.0 as usize).and_then(Option::take) {
                 self.ids.remove(&name.path);
                 self.free.push(id);
             }
         }
     }
-}
-
-/// FNV-1a, 64 bits, then mixed: stable forever, since stored contexts contain it,
-/// and sufficient because a collision costs one wrong guess.
-fn hash(bytes: &[u8]) -> u64 {
-    mix(fnv1a(bytes))
 }
 
 /// The finalizer of SplitMix64: every input bit reaches every output bit.

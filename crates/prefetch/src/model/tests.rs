@@ -30,7 +30,7 @@ fn next(model: &Model, task: u64) -> Vec<(String, f64)> {
 const ABC: [(u64, &str); 4] = [(1, "a"), (1, "b"), (1, "c"), (1, "d")];
 
 #[test]
-fn what_followed_once_is_expected_again() {
+fn a_transition_seen_once_is_predicted() {
     let mut model = after(&ABC);
     session(&mut model, &[(7, "a"), (7, "b")]);
     let (path, probability) = next(&model, 7).remove(0);
@@ -39,17 +39,17 @@ fn what_followed_once_is_expected_again() {
 }
 
 #[test]
-fn a_session_is_foretold_from_its_first_open() {
+fn a_session_is_predicted_from_its_first_open() {
     let mut model = after(&ABC);
     session(&mut model, &[(7, "a")]);
-    let foretold: Vec<_> = (model.forecast(TaskId(7), 1.0).iter())
+    let predicted: Vec<_> = (model.forecast(TaskId(7), 1.0).iter())
         .map(|it| model.path(it.path).unwrap().to_owned())
         .collect();
-    assert_eq!(foretold, ["b", "c", "d"]);
+    assert_eq!(predicted, ["b", "c", "d"]);
 }
 
 #[test]
-fn a_new_process_is_foretold_by_those_before_it() {
+fn a_new_process_is_predicted_from_earlier_ones() {
     // Short-lived compilers; each opens a source and then its header.
     let names: Vec<(String, String)> = (0..6)
         .map(|n| (format!("{n}.c"), format!("{n}.h")))
@@ -60,11 +60,11 @@ fn a_new_process_is_foretold_by_those_before_it() {
         .collect();
     let mut model = after(&opens);
     session(&mut model, &[(90, "0.c"), (90, "0.h"), (91, "1.c")]);
-    let anyone = model.forecast_anyone(0.002, 1.0);
-    let foretold: Vec<_> = anyone.iter().filter_map(|it| model.path(it.path)).collect();
+    let anyone = model.forecast_all_tasks(0.002, 1.0);
+    let predicted: Vec<_> = anyone.iter().filter_map(|it| model.path(it.path)).collect();
     assert!(
-        foretold.contains(&"2.c") && foretold.contains(&"2.h"),
-        "{foretold:?}"
+        predicted.contains(&"2.c") && predicted.contains(&"2.h"),
+        "{predicted:?}"
     );
 }
 
@@ -80,7 +80,7 @@ fn the_longest_known_context_decides() {
 }
 
 #[test]
-fn counts_age_so_what_is_new_soon_outweighs_what_was_often() {
+fn counts_decay_so_that_new_transitions_prevail() {
     let mut model = Model::default();
     for _ in 0..50 {
         session(&mut model, &[(1, "a"), (1, "old")]);
@@ -95,7 +95,7 @@ fn counts_age_so_what_is_new_soon_outweighs_what_was_often() {
 }
 
 #[test]
-fn trust_falls_where_predictions_are_wrong() {
+fn confidence_falls_with_wrong_predictions() {
     let mut steady = Model::default();
     let mut fickle = Model::default();
     for round in 0..40 {
@@ -112,29 +112,29 @@ fn trust_falls_where_predictions_are_wrong() {
 }
 
 #[test]
-fn a_session_like_none_before_is_soon_known_for_it() {
+fn similarity_falls_in_a_new_kind_of_session() {
     let mut model = after(&ABC);
     session(&mut model, &ABC);
-    assert!(model.familiarity() > 0.8);
+    assert!(model.similarity() > 0.8);
     session(&mut model, &[(1, "a"), (1, "p"), (1, "q"), (1, "r")]);
-    assert!(model.familiarity() < 0.1);
+    assert!(model.similarity() < 0.1);
 }
 
 #[test]
-fn habits_tell_which_files_of_a_folder_are_opened() {
+fn access_stats_distinguish_the_files_of_a_folder() {
     let mut model = Model::default();
     for _ in 0..4 {
         session(&mut model, &[(1, "d/often"), (1, "other")]);
     }
     session(&mut model, &[(1, "d/often"), (1, "d/once")]);
-    let (used, often) = model.habit("d/often", "d/");
-    let (_, once) = model.habit("d/once", "d/");
-    let (_, never) = model.habit("d/never", "d/");
+    let (used, often) = model.accesses("d/often", "d/");
+    let (_, once) = model.accesses("d/once", "d/");
+    let (_, never) = model.accesses("d/never", "d/");
     assert!((used - often).abs() < 1e-6 && once < 0.4 * used && never == 0.0);
 }
 
 #[test]
-fn a_path_no_file_can_have_is_passed_over() {
+fn a_path_longer_than_the_limit_is_ignored() {
     let mut model = Model::default();
     assert_eq!(model.opened(TaskId(1), &"x".repeat(5000), 0.0, 0.0), None);
     assert_eq!(model.paths(), 0);
@@ -162,7 +162,7 @@ proptest! {
                 prop_assert!(next.iter().all(|it| (0.0..=1.0).contains(&it.probability)));
                 prop_assert!(next.iter().map(|it| it.probability).sum::<f64>() <= 1.0 + 1e-9);
                 let far = model.forecast(TaskId(task), 1.0);
-                let anyone = model.forecast_anyone(at as f64, 1.0);
+                let anyone = model.forecast_all_tasks(at as f64, 1.0);
                 for it in far.iter().chain(&anyone) {
                     prop_assert!((0.0..=1.0).contains(&it.probability) && it.after >= 0.0);
                 }
@@ -171,7 +171,7 @@ proptest! {
     }
 
     #[test]
-    fn processes_do_not_blur_however_they_interleave(turns in proptest::collection::vec(any::<bool>(), 60)) {
+    fn interleaved_processes_have_separate_histories(turns in proptest::collection::vec(any::<bool>(), 60)) {
         let paths = |name: &str| (0..20).map(|n| format!("{name}{}", n * 7 % 11)).collect::<Vec<_>>();
         let (one, other) = (paths("one"), paths("other"));
         let mut together = Model::default();

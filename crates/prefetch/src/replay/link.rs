@@ -4,7 +4,7 @@
 //! request does not overtake others. Bytes of a request arrive in order, so its
 //! first file arrives before its last.
 
-use super::super::catalogue::FileId;
+use super::super::file_index::FileId;
 use super::super::scheduler::FetchId;
 
 /// A request in progress.
@@ -12,9 +12,9 @@ use super::super::scheduler::FetchId;
 struct Transfer {
     id: FetchId,
     /// Time of its first byte.
-    flows_at: f64,
+    first_byte_at: f64,
     /// Bytes that have arrived.
-    came: f64,
+    arrived: f64,
     /// Files that have not arrived, in reverse order, with their end offsets in the
     /// request.
     files: Vec<(FileId, f64)>,
@@ -32,8 +32,8 @@ pub(super) struct SimulatedLink {
 
 /// Tolerance, absolute in seconds and relative to the total: a remainder below it
 /// counts as arrived, because its time would not differ from the current one.
-const CLOSE_S: f64 = 1e-9;
-const CLOSE_PART: f64 = 1e-14;
+const TOLERANCE_S: f64 = 1e-9;
+const RELATIVE_TOLERANCE: f64 = 1e-14;
 
 impl SimulatedLink {
     pub(super) fn new(rtt: f64, rate: f64) -> Self {
@@ -50,8 +50,8 @@ impl SimulatedLink {
         let files = files.iter().rev().map(|&(file, end)| (file, end as f64));
         self.transfers.push(Transfer {
             id,
-            flows_at: self.now + self.rtt,
-            came: 0.0,
+            first_byte_at: self.now + self.rtt,
+            arrived: 0.0,
             files: files.collect(),
         });
     }
@@ -59,18 +59,18 @@ impl SimulatedLink {
     /// Cancels a request; returns the bytes that have arrived.
     pub(super) fn cancel(&mut self, id: FetchId) -> u64 {
         let found = self.transfers.iter().position(|it| it.id == id);
-        found.map_or(0, |at| self.transfers.swap_remove(at).came as u64)
+        found.map_or(0, |at| self.transfers.swap_remove(at).arrived as u64)
     }
 
     /// Returns the time of the next event; `None` without requests.
     pub(super) fn next(&self) -> Option<f64> {
         let share = self.share();
         let times = self.transfers.iter().map(|it| {
-            if it.flows_at > self.now {
-                return it.flows_at;
+            if it.first_byte_at > self.now {
+                return it.first_byte_at;
             }
             let end = it.files.last().map_or(0.0, |&(_, end)| end);
-            self.now + (end - it.came).max(0.0) / share
+            self.now + (end - it.arrived).max(0.0) / share
         });
         times.min_by(f64::total_cmp)
     }
@@ -81,29 +81,32 @@ impl SimulatedLink {
         let bytes = (to - self.now).max(0.0) * self.share();
         let before = self.now;
         self.now = self.now.max(to);
-        let mut there = Vec::new();
+        let mut complete = Vec::new();
         for transfer in &mut self.transfers {
-            if transfer.flows_at <= before {
-                transfer.came += bytes;
+            if transfer.first_byte_at <= before {
+                transfer.arrived += bytes;
             }
-            while transfer.flows_at <= self.now {
+            while transfer.first_byte_at <= self.now {
                 let Some(&(file, end)) = transfer.files.last() else {
                     break;
                 };
                 let all = self.now * self.rate + end;
-                if transfer.came + CLOSE_S * self.rate + CLOSE_PART * all < end {
+                if transfer.arrived + TOLERANCE_S * self.rate + RELATIVE_TOLERANCE * all < end {
                     break;
                 }
                 transfer.files.pop();
-                there.push(file);
+                complete.push(file);
             }
         }
         self.transfers.retain(|it| !it.files.is_empty());
-        there
+        complete
     }
 
     fn share(&self) -> f64 {
-        let flowing = self.transfers.iter().filter(|it| it.flows_at <= self.now);
-        self.rate / (flowing.count().max(1) as f64)
+        let active = self
+            .transfers
+            .iter()
+            .filter(|it| it.first_byte_at <= self.now);
+        self.rate / (active.count().max(1) as f64)
     }
 }

@@ -11,7 +11,6 @@
 //! link parameters: its estimate starts as in a mount and is corrected by its
 //! fetches.
 
-mod alone;
 mod link;
 mod session;
 #[cfg(test)]
@@ -23,19 +22,18 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::catalogue::{Catalogue, FileId, PackId, Place};
+use super::file_index::{FileId, FileIndex, PackId, StoredRange};
 use super::profile::Profile;
 use super::scheduler::{Config, Link, Scheduler};
-use alone::Alone;
 use link::SimulatedLink;
 use walgit_format::Prior;
 
-pub use session::Stuck;
+pub use session::ReplayStalled;
 pub use trace::{Open, TraceError, read_trace, read_tree};
 
 /// Parameters of the simulated link and the stored size.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Setting {
+pub struct ReplaySettings {
     /// Seconds from request to first byte.
     pub rtt: f64,
     /// Bytes per second.
@@ -46,7 +44,7 @@ pub struct Setting {
 
 /// Knowledge before the first session.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
+pub struct InitialKnowledge {
     /// Files that changed together.
     pub prior: Option<Arc<Prior>>,
     /// Learned profile.
@@ -55,7 +53,7 @@ pub struct Known {
 
 /// Result of a session.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct ReplayReport {
     /// Name of the session.
     pub trace: String,
     /// Number of recorded opens.
@@ -104,143 +102,139 @@ pub struct Report {
 pub fn replay(
     tree: Option<&[(String, u64)]>,
     sessions: &[(String, Vec<Open>)],
-    setting: Setting,
-    known: Known,
-) -> Result<Vec<Report>, Stuck> {
-    let files = listed(tree, sessions);
-    let mut known = known;
+    settings: ReplaySettings,
+    mut knowledge: InitialKnowledge,
+) -> Result<Vec<ReplayReport>, ReplayStalled> {
+    let files = list_files(tree, sessions);
     let mut reports = Vec::new();
     for (name, opens) in sessions {
-        let (report, profile) = one(name, opens, &files, setting, known.clone())?;
-        known.profile = profile;
+        let (report, profile) = replay_session(name, opens, &files, settings, knowledge.clone())?;
+        knowledge.profile = profile;
         reports.push(report);
     }
     Ok(reports)
 }
 
-/// One file: path, stored bytes, and whether its neighbours in the pack are known.
-type Listed = (String, u64, bool);
+struct ListedFile {
+    path: String,
+    size: u64,
+    /// Whether its neighbours in the pack are known.
+    in_tree: bool,
+}
 
-fn listed(tree: Option<&[(String, u64)]>, sessions: &[(String, Vec<Open>)]) -> Vec<Listed> {
+fn list_files(tree: Option<&[(String, u64)]>, sessions: &[(String, Vec<Open>)]) -> Vec<ListedFile> {
     let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
     for open in sessions.iter().flat_map(|(_, opens)| opens) {
         let size = sizes.entry(&open.path).or_default();
         *size = open.size.max(*size);
     }
+    let listed = |path: &str, size, in_tree| ListedFile {
+        path: path.to_owned(),
+        size,
+        in_tree,
+    };
     let Some(tree) = tree else {
         let mut found: Vec<(&str, u64)> = sizes.into_iter().collect();
-        found.sort_by(|a, b| as_walked(a.0).cmp(as_walked(b.0)));
-        return found
-            .into_iter()
-            .map(|(path, size)| (path.to_owned(), size, true))
-            .collect();
+        // A walk reads the entries of a folder in order of name.
+        found.sort_by(|a, b| a.0.split('/').cmp(b.0.split('/')));
+        let files = found.into_iter();
+        return files.map(|(path, size)| listed(path, size, true)).collect();
     };
-    let mut files: Vec<Listed> = Vec::with_capacity(tree.len());
     let mut seen = BTreeSet::new();
-    for (path, size) in tree {
-        if seen.insert(path.as_str()) {
-            files.push((path.clone(), *size, true));
-        }
-    }
+    let in_tree = tree.iter().filter(|(path, _)| seen.insert(path.as_str()));
+    let mut files: Vec<ListedFile> =
+        (in_tree.map(|(path, size)| listed(path, *size, true))).collect();
     // Files outside the tree have no neighbours: placing them next to each other
     // would reveal which ones are opened.
-    for (path, size) in sizes {
-        if !seen.contains(path) {
-            files.push((path.to_owned(), size, false));
-        }
-    }
+    let others = sizes.into_iter().filter(|(path, _)| !seen.contains(path));
+    files.extend(others.map(|(path, size)| listed(path, size, false)));
     files
 }
 
-/// Sort key of a walk that reads the entries of a folder in order of name.
-fn as_walked(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/')
-}
-
-fn catalogue(files: &[Listed], ratio: f64) -> Catalogue {
-    let mut catalogue = Catalogue::default();
+/// Returns the index of the files; without `neighbours`, each is known by itself only.
+fn file_index(files: &[ListedFile], stored_ratio: f64, neighbours: bool) -> FileIndex {
+    let mut index = FileIndex::default();
     let mut end: u64 = 0;
-    let mut own = 0;
-    for (path, size, listed) in files {
-        let len = (*size as f64 * ratio).round() as u64;
-        let place = match listed {
-            true => Place {
-                pack: PackId(0),
-                offset: end,
-                len,
-            },
-            false => {
-                own += 1;
-                Place {
-                    pack: PackId(own),
-                    offset: 0,
-                    len,
-                }
-            }
-        };
-        if *listed {
+    let mut own_packs = 0;
+    for file in files {
+        let len = (file.size as f64 * stored_ratio).round() as u64;
+        let (pack, offset) = if file.in_tree {
+            let offset = end;
             end = end.saturating_add(len);
-        }
-        match listed {
-            true => catalogue.add(path, place),
-            false => catalogue.add_alone(path, place),
+            (PackId(0), offset)
+        } else {
+            own_packs += 1;
+            (PackId(own_packs), 0)
         };
+        let range = StoredRange { pack, offset, len };
+        if file.in_tree && neighbours {
+            index.add(&file.path, range);
+        } else {
+            index.add_isolated(&file.path, range);
+        }
     }
-    catalogue
+    index
 }
 
-fn one(
+fn replay_session(
     name: &str,
     opens: &[Open],
-    files: &[Listed],
-    setting: Setting,
-    known: Known,
-) -> Result<(Report, Profile), Stuck> {
-    let config = Config::default();
-    let catalogue = catalogue(files, setting.stored_ratio);
+    files: &[ListedFile],
+    settings: ReplaySettings,
+    knowledge: InitialKnowledge,
+) -> Result<(ReplayReport, Profile), ReplayStalled> {
+    let index = file_index(files, settings.stored_ratio, true);
     // Every path of every session is listed.
     let opened: Vec<FileId> = (opens.iter())
-        .filter_map(|open| catalogue.find(&open.path))
+        .filter_map(|open| index.find(&open.path))
         .collect();
     let useful_files: BTreeSet<FileId> = opened.iter().copied().collect();
     let useful = (useful_files.iter())
-        .map(|&file| catalogue.place(file).len)
+        .map(|&file| index.range(file).len)
         .fold(0, u64::saturating_add);
 
-    let link = SimulatedLink::new(setting.rtt, setting.rate);
-    let mut alone = Alone::new(&catalogue, config.connections);
-    let without = session::play(opens, &opened, &mut alone, link.clone())?;
-    let mut scheduler = Scheduler::new(catalogue, known.profile, Link::default(), config);
-    if let Some(prior) = known.prior {
-        scheduler.tell(prior);
+    let link = SimulatedLink::new(settings.rtt, settings.rate);
+    // The baseline: each file is fetched individually, on demand.
+    let on_demand = Config {
+        prefetches: 0,
+        ..Config::default()
+    };
+    let isolated = file_index(files, settings.stored_ratio, false);
+    let profile = Profile::default();
+    let mut baseline = Scheduler::new(isolated, profile, Link::default(), on_demand);
+    let without = session::play(opens, &opened, &mut baseline, link.clone())?;
+    let mut scheduler =
+        Scheduler::new(index, knowledge.profile, Link::default(), Config::default());
+    if let Some(prior) = knowledge.prior {
+        scheduler.set_prior(prior);
     }
     let with = session::play(opens, &opened, &mut scheduler, link)?;
 
     let counts = scheduler.counts();
-    let part = |part: u64, all: u64| (all > 0).then(|| part as f64 / all as f64);
+    let fraction = |part: u64, all: u64| (all > 0).then(|| part as f64 / all as f64);
     let wasted = with.bytes.saturating_sub(useful);
-    let stall_ratio = match without.stall > 0.0 {
-        true => with.stall / without.stall,
-        false => 0.0,
-    };
-    let report = Report {
+    let report = ReplayReport {
         trace: name.to_owned(),
         opens: opens.len(),
         files: useful_files.len(),
         stall_without_s: without.stall,
         stall_with_s: with.stall,
-        stall_ratio,
+        stall_ratio: if without.stall > 0.0 {
+            with.stall / without.stall
+        } else {
+            0.0
+        },
         stalls_without: without.stalls,
         stalls_with: with.stalls,
         useful_bytes: useful,
         wasted_bytes: wasted,
-        waste_ratio: part(wasted, useful),
+        waste_ratio: fraction(wasted, useful),
         demands: counts.demands,
         prefetches: counts.prefetches,
         cancelled: counts.cancelled,
-        files_ahead: counts.files_ahead,
-        precision: part(counts.files_hit, counts.files_ahead),
-        coverage: part(counts.files_hit, useful_files.len() as u64),
+        files_ahead: counts.files_prefetched,
+        precision: fraction(counts.files_hit, counts.files_prefetched),
+        coverage: fraction(counts.files_hit, useful_files.len() as u64),
         late: counts.files_late,
         lasted_without_s: without.lasted,
         lasted_with_s: with.lasted,

@@ -11,53 +11,15 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 
-use super::super::catalogue::FileId;
+use super::super::file_index::FileId;
 use super::super::model::TaskId;
 use super::super::scheduler::{Action, Fetch, FetchId, Scheduler};
 use super::link::SimulatedLink;
 use super::trace::Open;
 
-/// Decides which files are fetched.
-pub(super) trait Policy {
-    fn opened(&mut self, task: TaskId, file: FileId, now: f64) -> Vec<Action>;
-    fn fetched(&mut self, file: FileId, now: f64) -> Vec<Action>;
-    /// Returns when to wake it if nothing else happens.
-    fn wake(&self) -> Option<f64>;
-    fn tick(&mut self, now: f64) -> Vec<Action>;
-    fn holds(&self, file: FileId) -> bool;
-    /// Returns the end of a file's bytes, relative to `offset`.
-    fn end(&self, file: FileId, offset: u64) -> u64;
-}
-
-impl Policy for Scheduler {
-    fn opened(&mut self, task: TaskId, file: FileId, now: f64) -> Vec<Action> {
-        Scheduler::opened(self, task, file, now)
-    }
-
-    fn fetched(&mut self, file: FileId, now: f64) -> Vec<Action> {
-        Scheduler::fetched(self, file, now)
-    }
-
-    fn wake(&self) -> Option<f64> {
-        Scheduler::wake(self)
-    }
-
-    fn tick(&mut self, now: f64) -> Vec<Action> {
-        Scheduler::tick(self, now)
-    }
-
-    fn holds(&self, file: FileId) -> bool {
-        self.is_held(file)
-    }
-
-    fn end(&self, file: FileId, offset: u64) -> u64 {
-        self.catalogue().place(file).end().saturating_sub(offset)
-    }
-}
-
 /// Result of a session.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Outcome {
+pub(super) struct SessionOutcome {
     /// Total seconds that tasks waited.
     pub(super) stall: f64,
     /// Opens that waited.
@@ -70,8 +32,8 @@ pub(super) struct Outcome {
 
 /// Reason why a replay did not end.
 #[derive(Debug, thiserror::Error)]
-#[error("the replay stands still at {at} s with {waiting} opens unanswered")]
-pub struct Stuck {
+#[error("the replay stalled at {at} s with {waiting} opens unanswered")]
+pub struct ReplayStalled {
     at: f64,
     waiting: usize,
 }
@@ -80,17 +42,17 @@ pub struct Stuck {
 pub(super) fn play(
     opens: &[Open],
     files: &[FileId],
-    policy: &mut impl Policy,
+    scheduler: &mut Scheduler,
     mut link: SimulatedLink,
-) -> Result<Outcome, Stuck> {
+) -> Result<SessionOutcome, ReplayStalled> {
     let followers = followers(opens);
-    let mut outcome = Outcome::default();
-    let mut due: BinaryHeap<Reverse<Due>> = BinaryHeap::new();
+    let mut outcome = SessionOutcome::default();
+    let mut due: BinaryHeap<Reverse<DueOpen>> = BinaryHeap::new();
     let mut waiting: HashMap<FileId, Vec<(usize, f64)>> = HashMap::new();
     let mut lens: BTreeMap<FetchId, u64> = BTreeMap::new();
     let mut answers: VecDeque<(usize, f64)> = VecDeque::new();
     if !opens.is_empty() {
-        due.push(Reverse(Due { at: 0.0, open: 0 }));
+        due.push(Reverse(DueOpen { at: 0.0, open: 0 }));
     }
     let mut unanswered = opens.len();
     let mut now = 0.0;
@@ -98,42 +60,44 @@ pub(super) fn play(
         let open_at = due.peek().map(|Reverse(due)| due.at);
         let link_at = link.next();
         // Arrivals precede opens at the same time.
-        let next = match (open_at, link_at) {
-            (Some(open), Some(link)) if open < link => Next::Open(open),
-            (_, Some(link)) => Next::Link(link),
-            (Some(open), None) => Next::Open(open),
+        let (event, at) = match (open_at, link_at) {
+            (Some(open), Some(link)) if open < link => (Event::Open, open),
+            (_, Some(link)) => (Event::Arrival, link),
+            (Some(open), None) => (Event::Open, open),
             (None, None) => {
-                return Err(Stuck {
+                return Err(ReplayStalled {
                     at: now,
                     waiting: unanswered,
                 });
             }
         };
-        let next = match policy.wake() {
-            Some(wake) if wake < next.at() => Next::Wake(wake),
-            _ => next,
+        let (event, at) = match scheduler.wake() {
+            Some(wake) if wake < at => (Event::Wake, wake),
+            _ => (event, at),
         };
-        now = next.at().max(now);
-        let there = link.advance(now);
+        now = at.max(now);
+        let arrived = link.advance(now);
         let mut actions = Vec::new();
-        for file in there {
-            actions.extend(policy.fetched(file, now));
+        for file in arrived {
+            actions.extend(scheduler.fetched(file, now));
             for (open, since) in waiting.remove(&file).unwrap_or_default() {
                 outcome.stall += now - since;
                 outcome.stalls += 1;
                 answers.push_back((open, now));
             }
         }
-        if let Next::Wake(_) = next {
-            actions.extend(policy.tick(now));
+        if event == Event::Wake {
+            actions.extend(scheduler.tick(now));
         }
-        if let (Next::Open(_), Some(Reverse(Due { open, .. }))) = (next, due.peek().copied()) {
-            due.pop();
-            let held = policy.holds(files[open]);
-            actions.extend(policy.opened(opens[open].task, files[open], now));
-            match held {
-                true => answers.push_back((open, now)),
-                false => waiting.entry(files[open]).or_default().push((open, now)),
+        if event == Event::Open
+            && let Some(Reverse(DueOpen { open, .. })) = due.pop()
+        {
+            let is_cached = scheduler.is_cached(files[open]);
+            actions.extend(scheduler.opened(opens[open].task, files[open], now));
+            if is_cached {
+                answers.push_back((open, now));
+            } else {
+                waiting.entry(files[open]).or_default().push((open, now));
             }
         }
         for action in actions {
@@ -145,15 +109,17 @@ pub(super) fn play(
                     files,
                     ..
                 }) => {
-                    let end = |&file: &FileId| (file, policy.end(file, offset));
+                    let index = scheduler.file_index();
+                    let end =
+                        |&file: &FileId| (file, index.range(file).end().saturating_sub(offset));
                     link.begin(id, &files.iter().map(end).collect::<Vec<_>>());
                     lens.insert(id, len);
                     outcome.bytes = outcome.bytes.saturating_add(len);
                 }
                 Action::Cancel(id) => {
-                    let came = link.cancel(id);
+                    let arrived = link.cancel(id);
                     let len = lens.remove(&id).unwrap_or_default();
-                    outcome.bytes = outcome.bytes.saturating_sub(len.saturating_sub(came));
+                    outcome.bytes = outcome.bytes.saturating_sub(len.saturating_sub(arrived));
                 }
             }
         }
@@ -161,7 +127,7 @@ pub(super) fn play(
             unanswered -= 1;
             outcome.lasted = outcome.lasted.max(at);
             for &(open, gap) in &followers[open] {
-                due.push(Reverse(Due { at: at + gap, open }));
+                due.push(Reverse(DueOpen { at: at + gap, open }));
             }
         }
     }
@@ -182,44 +148,35 @@ fn followers(opens: &[Open]) -> Vec<Vec<(usize, f64)>> {
     followers
 }
 
-/// The next event and its time.
-#[derive(Clone, Copy, Debug)]
-enum Next {
-    Open(f64),
-    Link(f64),
-    Wake(f64),
-}
-
-impl Next {
-    fn at(self) -> f64 {
-        match self {
-            Next::Open(at) | Next::Link(at) | Next::Wake(at) => at,
-        }
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Open,
+    Arrival,
+    Wake,
 }
 
 /// A due open; at equal times the earlier recorded one comes first.
 #[derive(Clone, Copy, Debug)]
-struct Due {
+struct DueOpen {
     at: f64,
     open: usize,
 }
 
-impl PartialEq for Due {
+impl PartialEq for DueOpen {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Due {}
+impl Eq for DueOpen {}
 
-impl PartialOrd for Due {
+impl PartialOrd for DueOpen {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Due {
+impl Ord for DueOpen {
     fn cmp(&self, other: &Self) -> Ordering {
         self.at
             .total_cmp(&other.at)

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::TaskId;
 
-const LINK: Setting = Setting {
+const LINK: ReplaySettings = ReplaySettings {
     rtt: 0.05,
     rate: 12.5e6,
     stored_ratio: 0.25,
@@ -38,10 +38,10 @@ fn forest() -> Vec<(String, u64)> {
         .collect()
 }
 
-fn played(tree: Option<&[(String, u64)]>, sessions: Vec<Vec<Open>>) -> Vec<Report> {
+fn played(tree: Option<&[(String, u64)]>, sessions: Vec<Vec<Open>>) -> Vec<ReplayReport> {
     let names = (1..).map(|n: u32| n.to_string());
     let sessions: Vec<_> = names.zip(sessions).collect();
-    replay(tree, &sessions, LINK, Known::default()).unwrap()
+    replay(tree, &sessions, LINK, InitialKnowledge::default()).unwrap()
 }
 
 #[test]
@@ -188,8 +188,8 @@ proptest! {
         rate in 1e3f64..1e10,
     ) {
         let sessions: Vec<_> = sessions.into_iter().map(|opens| (String::new(), opens)).collect();
-        let setting = Setting { rtt, rate, stored_ratio: 0.28 };
-        for report in replay(None, &sessions, setting, Known::default()).unwrap() {
+        let setting = ReplaySettings { rtt, rate, stored_ratio: 0.28 };
+        for report in replay(None, &sessions, setting, InitialKnowledge::default()).unwrap() {
             prop_assert!(report.stall_with_s.is_finite() && report.stall_with_s >= 0.0);
         }
     }
@@ -224,9 +224,9 @@ fn what_changed_together_is_fetched_together_however_far_apart() {
     let stall = |prior: Option<Arc<Prior>>| -> f64 {
         let sessions = (0..8).map(|change| ("change".to_owned(), session(change)));
         let reports = sessions.map(|session| {
-            let known = Known {
+            let known = InitialKnowledge {
                 prior: prior.clone(),
-                ..Known::default()
+                ..InitialKnowledge::default()
             };
             replay(Some(&tree), &[session], LINK, known)
                 .unwrap()

@@ -59,7 +59,7 @@ pub fn read_trace(path: &Path) -> Result<Vec<Open>, TraceError> {
         let seconds = (at.parse::<f64>().ok()).filter(|at| at.is_finite() && at.abs() < 1e9);
         opens.push(Open {
             at: seconds.ok_or(format!("{at:?} is not a time in seconds"))?,
-            task: TaskId(number(task, "the number of a task")?),
+            task: TaskId(number(task, "a task ID")?),
             path: path_of(name)?,
             size: number(size, "a size in bytes")?,
         });
@@ -81,32 +81,32 @@ pub fn read_tree(path: &Path) -> Result<Vec<(String, u64)>, TraceError> {
 
 fn each_line(
     path: &Path,
-    mut take: impl FnMut(&str) -> Result<(), String>,
+    mut parse: impl FnMut(&str) -> Result<(), String>,
 ) -> Result<(), TraceError> {
-    let unread = |source| TraceError::Read {
+    let read_error = |source| TraceError::Read {
         path: path.to_owned(),
         source,
     };
-    let mut reader = BufReader::new(File::open(path).map_err(unread)?);
+    let mut reader = BufReader::new(File::open(path).map_err(read_error)?);
     let mut bytes = Vec::new();
     for line in 1.. {
         bytes.clear();
         let mut limited = std::io::Read::take(&mut reader, MAX_LINE as u64 + 1);
-        if limited.read_until(b'\n', &mut bytes).map_err(unread)? == 0 {
+        if limited.read_until(b'\n', &mut bytes).map_err(read_error)? == 0 {
             break;
         }
-        let wrong = |why: String| TraceError::Line {
+        let line_error = |why: String| TraceError::Line {
             path: path.to_owned(),
             line,
             why,
         };
         if bytes.len() > MAX_LINE {
-            return Err(wrong(format!("longer than {MAX_LINE} bytes")));
+            return Err(line_error(format!("longer than {MAX_LINE} bytes")));
         }
-        let text = std::str::from_utf8(&bytes).map_err(|_| wrong("not UTF-8".into()))?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| line_error("not UTF-8".into()))?;
         let text = text.trim_end_matches(['\n', '\r']);
         if !text.is_empty() && !text.starts_with('#') {
-            take(text).map_err(wrong)?;
+            parse(text).map_err(line_error)?;
         }
     }
     Ok(())
@@ -115,8 +115,8 @@ fn each_line(
 fn fields<'a, const N: usize>(line: &'a str, what: &str) -> Result<[&'a str; N], String> {
     let found: Vec<&str> = line.split('\t').collect();
     let count = found.len();
-    let wrong = |_| format!("{count} fields where {N} are expected, between tabs: {what}");
-    found.try_into().map_err(wrong)
+    let mismatch = |_| format!("{count} fields, expected {N}, separated by tabs: {what}");
+    found.try_into().map_err(mismatch)
 }
 
 fn number(text: &str, what: &str) -> Result<u64, String> {
@@ -124,9 +124,9 @@ fn number(text: &str, what: &str) -> Result<u64, String> {
 }
 
 fn path_of(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("the path is empty".into()),
-        long if long.len() > MAX_PATH => Err(format!("the path is longer than {MAX_PATH} bytes")),
-        path => Ok(path.to_owned()),
+    match text.len() {
+        0 => Err("the path is empty".into()),
+        1..=MAX_PATH => Ok(text.to_owned()),
+        _ => Err(format!("the path is longer than {MAX_PATH} bytes")),
     }
 }

@@ -1,7 +1,7 @@
 //! Actions and limits of the scheduler.
 
-use super::super::catalogue::{FileId, PackId};
-use super::ledger::Allowance;
+use super::super::file_index::{FileId, PackId};
+use super::waste_budget::Allowance;
 
 /// Point in time, in seconds since an arbitrary origin.
 pub type Seconds = f64;
@@ -41,8 +41,9 @@ pub enum Action {
 pub struct Config {
     /// Maximum number of concurrent requests.
     pub connections: usize,
-    /// Maximum number of those that are prefetches; less than `connections`.
-    pub ahead: usize,
+    /// Maximum number of those that are prefetches; less than `connections`. With 0,
+    /// nothing is predicted.
+    pub prefetches: usize,
     /// Bytes to risk on files of earlier sessions before this session has opened
     /// anything, as a fraction of the bytes that they usually opened.
     pub learned_start: f64,
@@ -54,14 +55,14 @@ pub struct Config {
 
 impl Default for Config {
     /// Six prefetch requests keep a link of 100 Mbit/s and 50 ms busy with files of
-    /// 100 KB; two more are for demands. The other values were chosen on recorded
+    /// 100 KB; two more are for demands. The other values were selected on recorded
     /// builds and program starts over links of 10 to 200 ms and 20 to 1000 Mbit/s:
     /// guesses may waste less than three times the useful bytes; learned files a
     /// good third of them, since expected waste counts.
     fn default() -> Self {
         Config {
             connections: 8,
-            ahead: 6,
+            prefetches: 6,
             learned_start: 0.3,
             learned_per_useful: 0.35,
             guessed: Allowance {
@@ -74,7 +75,7 @@ impl Default for Config {
 
 /// Counters of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct PrefetchCounts {
     /// Demand requests.
     pub demands: u64,
     /// Prefetch requests.
@@ -82,22 +83,22 @@ pub struct Counts {
     /// Cancelled requests.
     pub cancelled: u64,
     /// Prefetched files.
-    pub files_ahead: u64,
+    pub files_prefetched: u64,
     /// Prefetched files that were opened later.
     pub files_hit: u64,
     /// Files that a task had to wait for although they were being fetched.
     pub files_late: u64,
 }
 
-impl std::ops::Add for Counts {
+impl std::ops::Add for PrefetchCounts {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Counts {
+        PrefetchCounts {
             demands: self.demands + other.demands,
             prefetches: self.prefetches + other.prefetches,
             cancelled: self.cancelled + other.cancelled,
-            files_ahead: self.files_ahead + other.files_ahead,
+            files_prefetched: self.files_prefetched + other.files_prefetched,
             files_hit: self.files_hit + other.files_hit,
             files_late: self.files_late + other.files_late,
         }

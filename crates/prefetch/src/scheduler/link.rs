@@ -10,21 +10,31 @@ pub struct Link {
 }
 
 /// Initial estimate, typical for a distant aggregator: 50 ms, 100 Mbit/s.
-const USUAL_RTT: f64 = 0.05;
-const USUAL_RATE: f64 = 100e6 / 8.0;
+const DEFAULT_RTT: f64 = 0.05;
+const DEFAULT_RATE: f64 = 100e6 / 8.0;
 
 /// Range of the estimate, regardless of measurements.
-const RTT: (f64, f64) = (0.000_1, 10.0);
-const RATE: (f64, f64) = (1e3, 1e10);
+const RTT_RANGE: (f64, f64) = (0.000_1, 10.0);
+const RATE_RANGE: (f64, f64) = (1e3, 1e10);
 
 /// Minimum bytes of a transfer that measures bandwidth; a smaller one measures only
 /// latency.
-const TELLING: u64 = 64 << 10;
+const MIN_SAMPLE_BYTES: u64 = 64 << 10;
+
+/// Timing of a completed request: seconds to its first and last file, bytes of the
+/// first file and in total.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestTiming {
+    pub(super) first: f64,
+    pub(super) last: f64,
+    pub(super) first_bytes: u64,
+    pub(super) bytes: u64,
+}
 
 impl Default for Link {
     /// Returns the estimate before any fetch.
     fn default() -> Self {
-        Link::new(USUAL_RTT, USUAL_RATE)
+        Link::new(DEFAULT_RTT, DEFAULT_RATE)
     }
 }
 
@@ -32,8 +42,8 @@ impl Link {
     /// Creates a link with `rtt` in seconds and `rate` in bytes per second.
     pub fn new(rtt: f64, rate: f64) -> Self {
         Link {
-            rtt: kept(rtt, RTT, USUAL_RTT),
-            rate: kept(rate, RATE, USUAL_RATE),
+            rtt: clamp_or(rtt, RTT_RANGE, DEFAULT_RTT),
+            rate: clamp_or(rate, RATE_RANGE, DEFAULT_RATE),
         }
     }
 
@@ -53,32 +63,44 @@ impl Link {
         (self.rtt / 2.0 * self.rate) as u64
     }
 
-    /// Records a fetch: seconds until its first and last file arrived, bytes of the
-    /// first file and in total. Requests share the link, so the bandwidth of one is
-    /// a lower bound: the estimate rises at once and falls slowly; the round trip
-    /// behaves inversely.
-    pub fn note(&mut self, first: f64, last: f64, first_bytes: u64, bytes: u64) {
+    /// Records a request. Requests share the link, so the bandwidth of one is a lower
+    /// bound: the estimate rises at once and falls slowly; the round trip behaves
+    /// inversely.
+    pub(super) fn record(&mut self, timing: RequestTiming) {
+        let RequestTiming {
+            first,
+            last,
+            first_bytes,
+            bytes,
+        } = timing;
         let rtt = first - self.seconds(first_bytes);
         if rtt > 0.0 {
             let weight = if rtt < self.rtt { 0.5 } else { 0.1 };
-            self.rtt = kept(self.rtt + (rtt - self.rtt) * weight, RTT, self.rtt);
+            self.rtt = clamp_or(self.rtt + (rtt - self.rtt) * weight, RTT_RANGE, self.rtt);
         }
         let behind = bytes.saturating_sub(first_bytes);
-        let (bytes, time) = match behind >= TELLING {
-            true => (behind, last - first),
-            false => (bytes, last - self.rtt),
+        let (bytes, time) = if behind >= MIN_SAMPLE_BYTES {
+            (behind, last - first)
+        } else {
+            (bytes, last - self.rtt)
         };
-        if bytes >= TELLING && time > 0.0 {
+        if bytes >= MIN_SAMPLE_BYTES && time > 0.0 {
             let rate = bytes as f64 / time;
             let weight = if rate > self.rate { 0.5 } else { 0.05 };
-            self.rate = kept(self.rate + (rate - self.rate) * weight, RATE, self.rate);
+            self.rate = clamp_or(
+                self.rate + (rate - self.rate) * weight,
+                RATE_RANGE,
+                self.rate,
+            );
         }
     }
 }
 
-fn kept(value: f64, (least, most): (f64, f64), otherwise: f64) -> f64 {
-    match value.is_finite() {
-        true => value.clamp(least, most),
-        false => otherwise,
+/// Returns the value within the range, or `otherwise` if it is not finite.
+fn clamp_or(value: f64, (least, most): (f64, f64), otherwise: f64) -> f64 {
+    if value.is_finite() {
+        value.clamp(least, most)
+    } else {
+        otherwise
     }
 }

@@ -4,34 +4,37 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::super::catalogue::{PackId, Place};
+use super::super::file_index::{FileId, FileIndex, PackId, StoredRange};
+use super::super::model::TaskId;
+use super::super::profile::Profile;
+use super::link::RequestTiming;
 use super::*;
 
 /// Creates a tree of folders `d0`, `d1` … with `files` adjacent files of `len`
 /// bytes each.
-fn tree(folders: u64, files: u64, len: u64) -> Catalogue {
-    let mut catalogue = Catalogue::default();
+fn tree(folders: u64, files: u64, len: u64) -> FileIndex {
+    let mut file_index = FileIndex::default();
     for at in 0..folders * files {
-        let place = Place {
+        let place = StoredRange {
             pack: PackId(0),
             offset: at * len,
             len,
         };
-        catalogue.add(&format!("d{}/f{}.rs", at / files, at % files), place);
+        file_index.add(&format!("d{}/f{}.rs", at / files, at % files), place);
     }
-    catalogue
+    file_index
 }
 
-fn scheduler(catalogue: Catalogue, profile: Profile) -> Scheduler {
-    Scheduler::new(catalogue, profile, Link::default(), Config::default())
+fn scheduler(file_index: FileIndex, profile: Profile) -> Scheduler {
+    Scheduler::new(file_index, profile, Link::default(), Config::default())
 }
 
 /// A caller that executes actions, checks that they are valid, and completes
 /// requests on request.
 struct Caller {
     scheduler: Scheduler,
-    flying: BTreeMap<FetchId, Vec<FileId>>,
-    came: BTreeSet<FileId>,
+    in_flight: BTreeMap<FetchId, Vec<FileId>>,
+    arrived: BTreeSet<FileId>,
     now: Seconds,
 }
 
@@ -39,28 +42,28 @@ impl Caller {
     fn new(scheduler: Scheduler) -> Self {
         Caller {
             scheduler,
-            flying: BTreeMap::new(),
-            came: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
+            arrived: BTreeSet::new(),
             now: 0.0,
         }
     }
 
     fn open(&mut self, task: u64, path: &str) -> Vec<Fetch> {
         self.now += 0.005;
-        let file = self.scheduler.catalogue().find(path).unwrap();
+        let file = self.scheduler.file_index().find(path).unwrap();
         let actions = self.scheduler.opened(TaskId(task), file, self.now);
-        self.obey(actions)
+        self.execute(actions)
     }
 
     /// Completes the oldest pending request.
     fn complete(&mut self) -> Vec<Fetch> {
         self.now += 0.02;
         let mut begun = Vec::new();
-        if let Some((_, files)) = self.flying.pop_first() {
+        if let Some((_, files)) = self.in_flight.pop_first() {
             for file in files {
-                self.came.insert(file);
+                self.arrived.insert(file);
                 let actions = self.scheduler.fetched(file, self.now);
-                begun.extend(self.obey(actions));
+                begun.extend(self.execute(actions));
             }
         }
         begun
@@ -70,62 +73,62 @@ impl Caller {
         if let Some(at) = self.scheduler.wake() {
             self.now = self.now.max(at);
             let actions = self.scheduler.tick(self.now);
-            self.obey(actions);
+            self.execute(actions);
         }
     }
 
     fn fail(&mut self) {
-        if let Some((_, files)) = self.flying.pop_first() {
+        if let Some((_, files)) = self.in_flight.pop_first() {
             for file in files {
                 let actions = self.scheduler.failed(file, self.now);
-                self.obey(actions);
+                self.execute(actions);
             }
         }
     }
 
-    fn obey(&mut self, actions: Vec<Action>) -> Vec<Fetch> {
+    fn execute(&mut self, actions: Vec<Action>) -> Vec<Fetch> {
         let mut begun = Vec::new();
         for action in actions {
             match action {
-                Action::Cancel(id) => assert!(self.flying.remove(&id).is_some()),
+                Action::Cancel(id) => assert!(self.in_flight.remove(&id).is_some()),
                 Action::Fetch(fetch) => {
                     for &file in &fetch.files {
-                        assert!(!self.came.contains(&file), "fetched twice");
-                        let flying = self.flying.values().flatten().any(|&it| it == file);
-                        assert!(!flying, "fetched twice at once");
+                        assert!(!self.arrived.contains(&file), "fetched twice");
+                        let in_flight = self.in_flight.values().flatten().any(|&it| it == file);
+                        assert!(!in_flight, "fetched twice at once");
                     }
                     let demanded = fetch.demanded;
                     assert!(demanded.is_none_or(|file| fetch.files.first() == Some(&file)));
-                    self.flying.insert(fetch.id, fetch.files.clone());
+                    self.in_flight.insert(fetch.id, fetch.files.clone());
                     begun.push(fetch);
                 }
             }
         }
-        assert!(self.flying.len() <= Config::default().connections);
+        assert!(self.in_flight.len() <= Config::default().connections);
         begun
     }
 }
 
 #[test]
-fn what_somebody_waits_for_is_asked_for_at_once_and_first() {
+fn a_demanded_file_is_requested_at_once_and_first() {
     let mut caller = Caller::new(scheduler(tree(4, 50, 3000), Profile::default()));
     let begun = caller.open(1, "d1/f7.rs");
-    let wanted = caller.scheduler.catalogue().find("d1/f7.rs");
+    let wanted = caller.scheduler.file_index().find("d1/f7.rs");
     assert_eq!(begun[0].demanded, wanted);
     assert_eq!(begun[0].offset, 57 * 3000);
     let files: usize = begun.iter().map(|fetch| fetch.files.len()).sum();
-    assert!(files > 10, "and its kin with it: {files}");
+    assert!(files > 10, "related files are in the same request: {files}");
 }
 
 #[test]
-fn a_demand_finds_a_connection_however_much_is_fetched_ahead() {
+fn a_demand_finds_a_connection_during_many_prefetches() {
     let mut caller = Caller::new(scheduler(tree(40, 20, 2000), Profile::default()));
     for folder in 0..20 {
         let path = format!("d{}/f3.rs", folder * 2);
-        let file = caller.scheduler.catalogue().find(&path).unwrap();
-        let on_its_way = caller.flying.values().flatten().any(|&it| it == file);
+        let file = caller.scheduler.file_index().find(&path).unwrap();
+        let is_in_flight = caller.in_flight.values().flatten().any(|&it| it == file);
         let begun = caller.open(folder, &path);
-        if !on_its_way && !caller.came.contains(&file) && caller.flying.len() < 8 {
+        if !is_in_flight && !caller.arrived.contains(&file) && caller.in_flight.len() < 8 {
             assert_eq!(begun.first().and_then(|fetch| fetch.demanded), Some(file));
         }
         caller.complete();
@@ -133,7 +136,7 @@ fn a_demand_finds_a_connection_however_much_is_fetched_ahead() {
 }
 
 #[test]
-fn what_was_learned_is_fetched_before_it_is_asked_for() {
+fn learned_files_are_fetched_before_they_are_opened() {
     let paths: Vec<String> = (0..30)
         .map(|n| format!("d{}/f{}.rs", n * 7 % 40, n % 3))
         .collect();
@@ -143,8 +146,8 @@ fn what_was_learned_is_fetched_before_it_is_asked_for() {
         let mut caller = Caller::new(scheduler(tree(40, 20, 20_000), profile));
         let mut waits = 0;
         for path in &paths {
-            let file = caller.scheduler.catalogue().find(path).unwrap();
-            waits += u32::from(!caller.came.contains(&file));
+            let file = caller.scheduler.file_index().find(path).unwrap();
+            waits += u32::from(!caller.arrived.contains(&file));
             caller.open(1, path);
             for _ in 0..8 {
                 caller.complete();
@@ -158,10 +161,10 @@ fn what_was_learned_is_fetched_before_it_is_asked_for() {
 }
 
 #[test]
-fn a_file_that_failed_is_asked_for_again_on_demand_alone() {
+fn a_failed_file_is_requested_again_only_on_demand() {
     let mut caller = Caller::new(scheduler(tree(1, 10, 3000), Profile::default()));
     caller.open(1, "d0/f0.rs");
-    while !caller.flying.is_empty() {
+    while !caller.in_flight.is_empty() {
         caller.fail();
     }
     assert!(caller.open(2, "d0/f9.rs")[0].demanded.is_some());
@@ -169,21 +172,21 @@ fn a_file_that_failed_is_asked_for_again_on_demand_alone() {
 }
 
 #[test]
-fn what_the_cache_holds_is_not_fetched() {
+fn cached_files_are_not_fetched() {
     let mut caller = Caller::new(scheduler(tree(1, 10, 3000), Profile::default()));
     for n in 0..10 {
         let file = caller
             .scheduler
-            .catalogue()
+            .file_index()
             .find(&format!("d0/f{n}.rs"))
             .unwrap();
-        caller.scheduler.held(file);
+        caller.scheduler.mark_cached(file);
     }
     assert!(caller.open(1, "d0/f4.rs").is_empty());
 }
 
 #[test]
-fn where_guesses_are_wrong_they_cease() {
+fn wrong_guesses_stop_further_guesses() {
     // One file of each folder is opened, never a neighbour.
     let mut caller = Caller::new(scheduler(tree(300, 20, 5000), Profile::default()));
     for folder in 0..300 {
@@ -193,15 +196,20 @@ fn where_guesses_are_wrong_they_cease() {
         }
     }
     let useful = 300 * 5000;
-    let fetched = caller.came.len() as u64 * 5000;
+    let fetched = caller.arrived.len() as u64 * 5000;
     assert!(fetched < useful * 3, "{fetched}");
 }
 
 #[test]
-fn a_link_is_measured_by_what_comes_over_it() {
+fn the_link_estimate_follows_measurements() {
     let mut link = Link::default();
     for _ in 0..200 {
-        link.note(0.2 + 0.004, 0.2 + 0.4, 10_000, 1_000_000);
+        link.record(RequestTiming {
+            first: 0.2 + 0.004,
+            last: 0.2 + 0.4,
+            first_bytes: 10_000,
+            bytes: 1_000_000,
+        });
     }
     assert!((link.rtt() - 0.2).abs() < 0.02, "{link:?}");
     assert!((link.seconds(2_500_000) - 1.0).abs() < 0.1, "{link:?}");
@@ -227,7 +235,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn the_budget_is_kept_and_nothing_comes_twice(
+    fn the_budget_is_kept_and_no_file_is_fetched_twice(
         sessions in proptest::collection::vec(steps(), 1..3),
         len in prop_oneof![Just(0u64), 1u64..10_000, Just(1 << 40), Just(u64::MAX / 64)],
     ) {
@@ -253,7 +261,7 @@ proptest! {
             for _ in 0..200 {
                 caller.complete();
             }
-            prop_assert!(caller.flying.is_empty() && caller.scheduler.waiting.is_empty());
+            prop_assert!(caller.in_flight.is_empty() && caller.scheduler.waiting.is_empty());
             profile = caller.scheduler.profile();
         }
     }

@@ -1,4 +1,4 @@
-//! Catalogue of known files and their positions in the packs.
+//! FileIndex of known files and their positions in the packs.
 //!
 //! The scheduler does not access the repository: a caller that reads a folder adds
 //! its files here. Files that have not been added are not prefetched.
@@ -33,7 +33,7 @@ pub struct PackId(pub u32);
 
 /// Position of the stored bytes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct StoredRange {
     /// Blob that contains the file.
     pub pack: PackId,
     /// Offset of the first byte.
@@ -42,7 +42,7 @@ pub struct Place {
     pub len: u64,
 }
 
-impl Place {
+impl StoredRange {
     /// Returns the offset after the last byte.
     pub fn end(&self) -> u64 {
         self.offset.saturating_add(self.len)
@@ -55,7 +55,7 @@ const MAX_KINDS: u16 = 1024;
 #[derive(Debug)]
 struct File {
     path: Arc<str>,
-    place: Place,
+    place: StoredRange,
     folder: FolderId,
     kind: KindId,
 }
@@ -71,7 +71,7 @@ struct Folder {
 
 /// Files by path, by folder and by position.
 #[derive(Debug, Default)]
-pub struct Catalogue {
+pub struct FileIndex {
     files: Vec<File>,
     folders: Vec<Folder>,
     kinds: Vec<Arc<str>>,
@@ -84,13 +84,13 @@ pub struct Catalogue {
     by_stem: HashMap<Box<str>, Vec<FileId>>,
 }
 
-impl Catalogue {
+impl FileIndex {
     /// Adds a file; a known one keeps its ID and place.
-    pub fn add(&mut self, path: &str, place: Place) -> FileId {
+    pub fn add(&mut self, path: &str, place: StoredRange) -> FileId {
         if let Some(&id) = self.by_path.get(path) {
             return id;
         }
-        let id = self.add_alone(path, place);
+        let id = self.add_isolated(path, place);
         let name = name_of(path);
         self.by_name.entry(name.into()).or_default().push(id);
         self.by_stem
@@ -106,7 +106,7 @@ impl Catalogue {
 
     /// Adds a file known only by path and place: it has no neighbours and no
     /// related files.
-    pub fn add_alone(&mut self, path: &str, place: Place) -> FileId {
+    pub fn add_isolated(&mut self, path: &str, place: StoredRange) -> FileId {
         if let Some(&id) = self.by_path.get(path) {
             return id;
         }
@@ -150,7 +150,7 @@ impl Catalogue {
     }
 
     /// Returns the position of a file.
-    pub fn place(&self, file: FileId) -> Place {
+    pub fn range(&self, file: FileId) -> StoredRange {
         self.files[file.0 as usize].place
     }
 
@@ -195,20 +195,20 @@ impl Catalogue {
     }
 
     /// Returns the files with the same name, in order of insertion.
-    pub fn namesakes(&self, file: FileId) -> &[FileId] {
+    pub fn files_with_same_name(&self, file: FileId) -> &[FileId] {
         let found = self.by_name.get(name_of(self.path(file)));
         found.map_or(&[], Vec::as_slice)
     }
 
     /// Returns the files with the same stem: `apply.c` and `apply.h`.
-    pub fn stem_mates(&self, file: FileId) -> &[FileId] {
+    pub fn files_with_same_stem(&self, file: FileId) -> &[FileId] {
         let found = self.by_stem.get(stem_of(name_of(self.path(file))));
         found.map_or(&[], Vec::as_slice)
     }
 
     /// Returns the files after this one in its pack, in order.
     pub fn after(&self, file: FileId) -> impl Iterator<Item = FileId> + '_ {
-        let Place { pack, offset, .. } = self.place(file);
+        let StoredRange { pack, offset, .. } = self.range(file);
         let from = std::ops::Bound::Excluded((pack, offset, file));
         let to = std::ops::Bound::Included((pack, u64::MAX, FileId(u32::MAX)));
         self.by_place.range((from, to)).map(|&(_, _, id)| id)
@@ -216,7 +216,7 @@ impl Catalogue {
 
     /// Returns the files before this one in its pack, nearest first.
     pub fn before(&self, file: FileId) -> impl Iterator<Item = FileId> + '_ {
-        let Place { pack, offset, .. } = self.place(file);
+        let StoredRange { pack, offset, .. } = self.range(file);
         let all = (pack, 0, FileId(0))..(pack, offset, file);
         self.by_place.range(all).rev().map(|&(_, _, id)| id)
     }

@@ -7,19 +7,19 @@
 use std::collections::BTreeMap;
 
 use super::super::codec::{MalformedProfile, Reader, Writer};
-use super::chain::{MAX_NAMES, Transition};
+use super::chain::{MAX_SUCCESSORS, Transition};
 use super::confidence::Score;
 use super::context::Context;
-use super::habits::Count;
+use super::directory_access_stats::DecayingCount;
 use super::paths::MAX_PATH;
 use super::{Limits, Model, PathId};
 
-use MalformedProfile::Wrong;
+use MalformedProfile::Invalid;
 
 /// Maximum number of paths that are read before all but the best are dropped, and
 /// maximum bytes of their text: several times what any model keeps.
 const MAX_PATHS: usize = 1 << 19;
-const MAX_TEXT: usize = 32 << 20;
+const MAX_TEXT_BYTES: usize = 32 << 20;
 /// Maximum number of transitions that are read: several times what any model keeps.
 /// One takes four bytes in a profile and some sixty in memory.
 const MAX_TRANSITIONS: usize = 1 << 20;
@@ -64,16 +64,16 @@ impl Model {
         }
 
         for score in &self.confidence.scores {
-            to.float(score.part);
-            to.float(score.of);
+            to.float(score.hits);
+            to.float(score.total);
         }
 
-        write_count(to, self.habits.sessions);
-        for counts in [&self.habits.counts, &self.habits.used] {
+        write_count(to, self.access_stats.sessions);
+        for counts in [&self.access_stats.counts, &self.access_stats.used] {
             let known = counts
                 .iter()
                 .filter_map(|(&id, &it)| Some((number(id)?, it)));
-            let mut known: Vec<(u64, Count)> = known.collect();
+            let mut known: Vec<(u64, DecayingCount)> = known.collect();
             known.sort_unstable_by_key(|&(path, _)| path);
             to.count(known.len());
             for (path, count) in known {
@@ -93,41 +93,42 @@ impl Model {
         let mut before = String::new();
         let count = from.count(2)?;
         if count > MAX_PATHS {
-            return Err(Wrong("too many paths"));
+            return Err(Invalid("too many paths"));
         }
         // Shared prefixes are written once, so paths may be far longer than their
         // encoding.
         let mut text = 0;
         for at in 0..count {
-            let shared = usize::try_from(from.number()?).map_err(|_| Wrong("a path"))?;
+            let shared = usize::try_from(from.number()?)
+                .map_err(|_| Invalid("a path number is too large"))?;
             let rest = from.text(MAX_PATH)?;
             let start = before
                 .get(..shared)
-                .ok_or(Wrong("a path shares too much"))?;
+                .ok_or(Invalid("a shared prefix is longer than the previous path"))?;
             let name = format!("{start}{rest}");
             text += name.len();
-            if text > MAX_TEXT {
-                return Err(Wrong("its paths are too long, all together"));
+            if text > MAX_TEXT_BYTES {
+                return Err(Invalid("the paths together are too long"));
             }
             if at > 0 && name <= before {
-                return Err(Wrong("paths out of order"));
+                return Err(Invalid("paths out of order"));
             }
             let id = model.paths.intern(&name);
-            ids.push(id.ok_or(Wrong("a path is too long"))?);
+            ids.push(id.ok_or(Invalid("a path is too long"))?);
             before = name;
         }
         let id = |number: u64| {
             let at = usize::try_from(number).ok().and_then(|at| ids.get(at));
-            at.copied().ok_or(Wrong("a path that is not listed"))
+            at.copied().ok_or(Invalid("a path number out of range"))
         };
 
         for _ in 0..from.count(9)? {
             let context = Context(u64::from_le_bytes(from.array()?));
-            let names = from.count(4)?;
-            if names > MAX_NAMES {
-                return Err(Wrong("a context says too many names"));
+            let successors = from.count(4)?;
+            if successors > MAX_SUCCESSORS {
+                return Err(Invalid("a context has too many successors"));
             }
-            for _ in 0..names {
+            for _ in 0..successors {
                 let path = id(from.number()?)?;
                 let it = Transition {
                     weight: from.number_u16()?.max(1),
@@ -136,7 +137,7 @@ impl Model {
                 };
                 model.chain.transitions.insert((context, path), it);
                 if model.chain.transitions.len() > MAX_TRANSITIONS {
-                    return Err(Wrong("too many transitions"));
+                    return Err(Invalid("too many transitions"));
                 }
             }
         }
@@ -144,20 +145,17 @@ impl Model {
         for score in &mut model.confidence.scores {
             let (right, all) = (from.float()?, from.float()?);
             if right > all {
-                return Err(Wrong("right more often than asked"));
+                return Err(Invalid("more hits than predictions"));
             }
-            *score = Score::of(all, right);
+            *score = Score::from_counts(all, right);
         }
 
-        model.habits.sessions = read_count(from)?;
-        for used in [false, true] {
+        model.access_stats.sessions = read_count(from)?;
+        for counts in [&mut model.access_stats.counts, &mut model.access_stats.used] {
             for _ in 0..from.count(6)? {
                 let path = id(from.number()?)?;
                 let count = read_count(from)?;
-                match used {
-                    true => model.habits.used.insert(path, count),
-                    false => model.habits.counts.insert(path, count),
-                };
+                counts.insert(path, count);
             }
         }
         model.prune();
@@ -165,15 +163,15 @@ impl Model {
     }
 }
 
-fn write_count(to: &mut Writer, count: Count) {
+fn write_count(to: &mut Writer, count: DecayingCount) {
     to.float(count.weight);
-    to.number(u64::from(count.turn));
+    to.number(u64::from(count.session));
 }
 
-fn read_count(from: &mut Reader<'_>) -> Result<Count, MalformedProfile> {
-    Ok(Count {
+fn read_count(from: &mut Reader<'_>) -> Result<DecayingCount, MalformedProfile> {
+    Ok(DecayingCount {
         weight: from.float()?,
-        turn: from.number_u16()?,
+        session: from.number_u16()?,
     })
 }
 

@@ -1,49 +1,48 @@
 //! Runs the scheduler for a mount.
 //!
-//! A guide receives every first read of a file by a task. If the read has to wait
-//! for the network, the guide handles it immediately on the reader's thread: the
+//! A driver receives every first read of a file by a task. If the read has to wait
+//! for the network, the driver handles it immediately on the reader's thread: the
 //! scheduler makes its request, with worthwhile neighbours, before the read itself
 //! does. Other reads are handled by a worker slightly later, so that a hit costs
 //! nothing; if too many arrive at once, some are dropped. The worker also reports
 //! arrivals and saves learned data: when the mount ends, and periodically before.
 //!
 //! One mount is one session. Learned data is stored under the repository's
-//! identity, which its next commit shares, and is sealed if the repository is
-//! encrypted.
+//! identity, which its next commit shares, and is encrypted if the repository
+//! is.
 //!
 //! - `state`: knowledge of the session;
-//! - `inventory`: known files and their content;
-//! - `landing`: requests, from start to the last file.
+//! - `known_files`: known files and their content;
+//! - `fetch_tracking`: requests, from start to the last file.
 
-mod inventory;
-mod landing;
+mod fetch_tracking;
+mod known_files;
 mod state;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::hints::{self, Hints};
+use super::hints::{Hints, load_profile};
 use crate::repo::{NodeIndex, Snapshot};
-use landing::{begin, land};
-use state::State;
+use state::{Event, SessionState};
 use walgit_prefetch::Profile;
-use walgit_prefetch::catalogue::FileId;
 use walgit_prefetch::model::TaskId;
-use walgit_prefetch::scheduler::{Action, FetchId};
+use walgit_prefetch::scheduler::Action;
 
 /// Maximum number of events queued for the worker; further ones are dropped.
-const WAITING: usize = 1024;
+const MAX_QUEUED_EVENTS: usize = 1024;
 /// Maximum number of nodes of a tree whose directories are all fetched at mount
 /// time, in a request or two: the model may predict files in folders that have not
 /// been read yet, and later reads of a folder do not wait. In larger trees only
 /// visited folders are known. About 300 bytes per file.
-const KNOWN_WHOLE: u64 = 20_000;
+const MAX_LOADED_TREE_NODES: u64 = 20_000;
 /// Interval at which learned data is saved during a mount.
-const SAVED_EVERY: Duration = Duration::from_secs(30);
+const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Data that may be used to predict opens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -72,9 +71,9 @@ pub struct PrefetchStats {
     pub late: u64,
     /// First opens that had to wait for their own request.
     pub misses: u64,
-    /// Stored bytes that were prefetched and opened.
+    /// FileContent bytes that were prefetched and opened.
     pub useful_bytes: u64,
-    /// Stored bytes that were prefetched but not opened so far.
+    /// FileContent bytes that were prefetched but not opened so far.
     pub unused_bytes: u64,
     /// Seconds of waiting that prefetches have saved readers.
     pub saved_s: f64,
@@ -90,65 +89,50 @@ pub struct PrefetchStats {
 
 /// Monitors the opens of one mount.
 #[derive(Debug)]
-pub struct Guide {
+pub struct PrefetchDriver {
     shared: Arc<Shared>,
     events: mpsc::Sender<Event>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<SessionState>,
     began: Instant,
     /// Empty if nothing is to be stored.
     identity: String,
 }
 
-#[derive(Debug)]
-enum Event {
-    Opened(TaskId, NodeIndex),
-    Landed(FetchId, FileId, bool),
-    /// All files of a fetch have arrived.
-    Ended(FetchId),
-    /// Every directory of the tree is in memory.
-    Walked,
-    /// The hints of the repository have been read.
-    Told(Box<Hints>),
-}
-
-impl Guide {
-    /// Creates a guide for a mount of `snapshot`, whose repository has the identity
+impl PrefetchDriver {
+    /// Creates a driver for a mount of `snapshot`, whose repository has the identity
     /// `identity` across sessions. Must be called within a runtime.
     pub fn new(snapshot: &Snapshot, identity: &str, learning: Learning) -> Option<Self> {
-        let known = match learning {
+        let (identity, known) = match learning {
             Learning::Off => return None,
-            Learning::Related => None,
-            Learning::Learned => hints::learned(snapshot.repository(), identity),
+            Learning::Related => ("", None),
+            Learning::Learned => (identity, load_profile(snapshot.repository(), identity)),
         };
-        let begins = learning == Learning::Learned && known.is_none();
+        let is_new = learning == Learning::Learned && known.is_none();
         let profile = known.unwrap_or_default();
         let shared = Arc::new(Shared {
-            state: Mutex::new(State::of(snapshot, profile)),
+            state: Mutex::new(SessionState::new(snapshot, profile)),
             began: Instant::now(),
-            identity: match learning {
-                Learning::Learned => identity.into(),
-                _ => String::new(),
-            },
+            identity: identity.into(),
         });
-        let (events, received) = mpsc::channel(WAITING);
+        let (events, received) = mpsc::channel(MAX_QUEUED_EVENTS);
         let worker = Worker {
             shared: shared.clone(),
             events: events.downgrade(),
-            begins,
+            is_new,
         };
         tokio::spawn(worker.run(received));
-        Some(Guide { shared, events })
+        Some(PrefetchDriver { shared, events })
     }
 
-    /// Records that a task starts to read a file of `snapshot`; `away` if it has to
-    /// wait for the network. Must be called within a runtime; does not wait.
-    pub fn opened(&self, task: u64, snapshot: &Snapshot, file: NodeIndex, away: bool) {
+    /// Records that a task starts to read a file of `snapshot`; `waits` if it has
+    /// to wait for the network. Must be called within a runtime; does not wait.
+    pub fn record_open(&self, task: u64, snapshot: &Snapshot, file: NodeIndex, waits: bool) {
         let task = TaskId(task);
-        if !away {
+        if !waits {
             let _ = self.events.try_send(Event::Opened(task, file));
             return;
         }
@@ -156,27 +140,28 @@ impl Guide {
             let mut state = self.shared.state();
             // After a move to another head, files have other locations.
             state.move_to(snapshot);
-            state.opened(task, file, self.shared.now())
+            state.handle(Event::Opened(task, file), self.shared.now())
         };
         self.shared.perform(actions, &self.events.downgrade());
     }
 
     /// Returns the learned profile; `None` if nothing is stored.
-    pub fn learned(&self) -> Option<Profile> {
-        let kept = !self.shared.identity.is_empty();
-        kept.then(|| self.shared.state().scheduler.profile())
+    pub fn profile(&self) -> Option<Profile> {
+        let is_stored = !self.shared.identity.is_empty();
+        is_stored.then(|| self.shared.state().scheduler.profile())
     }
 
     /// Merges a foreign profile into the learned one, or replaces it; returns
     /// whether it is used from now on.
-    pub fn teach(&self, profile: &Profile, replace: bool) -> bool {
+    pub fn import(&self, profile: &Profile, replace: bool) -> bool {
         if self.shared.identity.is_empty() {
             return false;
         }
         let mut state = self.shared.state();
-        match replace {
-            true => state.scheduler.replace(profile.clone()),
-            false => state.scheduler.merge(profile, 1.0),
+        if replace {
+            state.scheduler.replace(profile.clone());
+        } else {
+            state.scheduler.merge(profile, 1.0);
         }
         state.changed = true;
         true
@@ -187,11 +172,11 @@ impl Guide {
         let state = self.shared.state();
         let counts = state.counts();
         let (useful_bytes, saved_s) = state.useful;
-        let part = |part: u64, all: u64| (all > 0).then(|| part as f64 / all as f64);
+        let fraction = |part: u64, all: u64| (all > 0).then(|| part as f64 / all as f64);
         let in_time = counts.files_hit.saturating_sub(counts.files_late);
         PrefetchStats {
             requests: counts.prefetches,
-            files: counts.files_ahead,
+            files: counts.files_prefetched,
             hits: counts.files_hit,
             late: counts.files_late,
             misses: counts.demands,
@@ -199,15 +184,15 @@ impl Guide {
             unused_bytes: state.unopened.values().sum(),
             saved_s,
             transitions: state.scheduler.transitions() as u64,
-            precision: part(counts.files_hit, counts.files_ahead),
-            coverage: part(in_time, counts.files_hit + counts.demands),
+            precision: fraction(counts.files_hit, counts.files_prefetched),
+            coverage: fraction(in_time, counts.files_hit + counts.demands),
         }
     }
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, SessionState> {
+        self.state.lock()
     }
 
     fn now(&self) -> f64 {
@@ -219,16 +204,17 @@ impl Shared {
         for action in actions {
             match action {
                 Action::Fetch(fetch) => {
-                    let (snapshot, contents) = self.state().depart(&fetch);
-                    let coming = begin(&snapshot, &contents, &fetch);
-                    let landing = land(snapshot, contents, coming, fetch.id, events.clone());
-                    let landing = AbortOnDropHandle::new(tokio::spawn(landing));
-                    if let Some(flying) = self.state().flying.get_mut(&fetch.id) {
-                        *flying = Some(landing);
+                    let (snapshot, contents) = self.state().start_fetch(&fetch);
+                    let pending = fetch_tracking::start(&snapshot, &contents, &fetch);
+                    let events = events.clone();
+                    let task = fetch_tracking::track(snapshot, contents, pending, fetch.id, events);
+                    let task = AbortOnDropHandle::new(tokio::spawn(task));
+                    if let Some(in_flight) = self.state().in_flight.get_mut(&fetch.id) {
+                        *in_flight = Some(task);
                     }
                 }
                 Action::Cancel(id) => {
-                    self.state().flying.remove(&id);
+                    self.state().in_flight.remove(&id);
                 }
             }
         }
@@ -252,19 +238,19 @@ struct Worker {
     shared: Arc<Shared>,
     events: mpsc::WeakSender<Event>,
     /// Nothing has been learned about the repository yet.
-    begins: bool,
+    is_new: bool,
 }
 
 impl Worker {
     /// Runs until the mount ends.
     async fn run(self, mut received: mpsc::Receiver<Event>) {
-        let mut save_at = tokio::time::Instant::now() + SAVED_EVERY;
-        self.walk_tree();
-        let (mut opened, mut told) = (false, false);
+        let mut save_at = tokio::time::Instant::now() + SAVE_INTERVAL;
+        self.load_tree();
+        let (mut opened, mut reads_hints) = (false, false);
         loop {
             let wake = self.shared.state().scheduler.wake();
-            let wait = wake.map_or(SAVED_EVERY.as_secs_f64(), |at| at - self.shared.now());
-            let wait = Duration::from_secs_f64(wait.clamp(0.001, SAVED_EVERY.as_secs_f64()));
+            let wait = wake.map_or(SAVE_INTERVAL.as_secs_f64(), |at| at - self.shared.now());
+            let wait = Duration::from_secs_f64(wait.clamp(0.001, SAVE_INTERVAL.as_secs_f64()));
             let event = tokio::select! {
                 event = received.recv() => match event {
                     Some(event) => Some(event),
@@ -273,33 +259,20 @@ impl Worker {
                 () = tokio::time::sleep(wait) => None,
                 () = tokio::time::sleep_until(save_at) => {
                     self.save().await;
-                    save_at = tokio::time::Instant::now() + SAVED_EVERY;
+                    save_at = tokio::time::Instant::now() + SAVE_INTERVAL;
                     continue;
                 }
             };
-            opened |= matches!(event, Some(Event::Opened(..) | Event::Landed(..)));
+            opened |= matches!(event, Some(Event::Opened(..) | Event::Arrived(..)));
             // Wait for the first file: its reader takes precedence.
-            if opened && !std::mem::replace(&mut told, true) {
+            if opened && !std::mem::replace(&mut reads_hints, true) {
                 self.read_hints();
             }
             let now = self.shared.now();
             let actions = {
                 let mut state = self.shared.state();
                 match event {
-                    Some(Event::Opened(task, file)) => state.opened(task, file, now),
-                    Some(Event::Landed(id, file, here)) => state.landed(id, file, here, now),
-                    Some(Event::Ended(id)) => {
-                        state.flying.remove(&id);
-                        Vec::new()
-                    }
-                    Some(Event::Walked) => {
-                        state.walked = true;
-                        Vec::new()
-                    }
-                    Some(Event::Told(hints)) => {
-                        state.told(*hints);
-                        state.scheduler.tick(now)
-                    }
+                    Some(event) => state.handle(event, now),
                     None => state.scheduler.tick(now),
                 }
             };
@@ -311,11 +284,11 @@ impl Worker {
     /// Reads the hints of the repository in the background.
     fn read_hints(&self) {
         let repository = self.shared.state().snapshot.repository().clone();
-        let (events, begins) = (self.events.clone(), self.begins);
+        let (events, is_new) = (self.events.clone(), self.is_new);
         tokio::spawn(async move {
-            let hints = Hints::of(&repository, begins).await;
+            let hints = Hints::of(&repository, is_new).await;
             if let Some(events) = events.upgrade() {
-                let _ = events.send(Event::Told(Box::new(hints))).await;
+                let _ = events.send(Event::HintsRead(Box::new(hints))).await;
             }
         });
     }
@@ -327,10 +300,10 @@ impl Worker {
     }
 
     /// Reads all directories of a small tree in the background.
-    fn walk_tree(&self) {
+    fn load_tree(&self) {
         let snapshot = self.shared.state().snapshot.clone();
         let nodes = snapshot.commit().nodes;
-        if nodes > KNOWN_WHOLE {
+        if nodes > MAX_LOADED_TREE_NODES {
             return;
         }
         let events = self.events.clone();
@@ -338,7 +311,7 @@ impl Worker {
             if snapshot.scan(0..nodes + 1).await.is_ok()
                 && let Some(events) = events.upgrade()
             {
-                let _ = events.send(Event::Walked).await;
+                let _ = events.send(Event::TreeLoaded).await;
             }
         });
     }
