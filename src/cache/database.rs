@@ -101,18 +101,12 @@ pub(super) fn open(
 }
 
 /// Reopens a database that this process has closed.
-///
-/// # Errors
-/// If the system refuses access.
 pub(super) fn reopen(dir: &Path, lock: Arc<Lock>) -> Result<Database, CacheError> {
     let db = open_db(dir, open_files(dir)?).map_err(|error| refused(dir, &error))?;
     Ok(Database { db, lock })
 }
 
 /// Replaces a database that this process has closed by a new one.
-///
-/// # Errors
-/// If the system refuses access.
 pub(super) fn renew(dir: &Path, lock: Arc<Lock>) -> Result<Database, CacheError> {
     remove(dir)?;
     private_dir(dir)?;
@@ -197,9 +191,6 @@ fn check_access(dir: &Path) -> Result<(), CacheError> {
 }
 
 /// Checks that there is enough space for the writes of opening.
-///
-/// # Errors
-/// [`CacheError::Open`].
 pub(super) fn check_space(dir: &Path) -> Result<(), CacheError> {
     let failed = |error: Errno| cannot_open(dir, &error.into());
     let disk = rustix::fs::statvfs(dir).map_err(failed)?;
@@ -223,9 +214,6 @@ pub(super) fn check_space(dir: &Path) -> Result<(), CacheError> {
 
 /// Checks that `CURRENT` exists if other files do. Without it RocksDB would create
 /// a new database and delete them.
-///
-/// # Errors
-/// A description of the problem.
 fn check_current(dir: &Path) -> Result<(), String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());

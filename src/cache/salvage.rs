@@ -32,9 +32,6 @@ pub(super) struct Salvaged {
 }
 
 /// Moves the database in `dir` aside and reads its records.
-///
-/// # Errors
-/// If it cannot be moved.
 pub(super) fn set_aside(dir: &Path, damage: &str) -> Result<Salvaged, CacheError> {
     let backup = unused_name(dir);
     fs::rename(dir, &backup).map_err(|error| cannot_open(dir, &error))?;

@@ -196,17 +196,11 @@ impl<T: Clone> PrefetchHandle<T> {
     }
 
     /// Waits until the chunks can be read from memory.
-    ///
-    /// # Errors
-    /// The error of the store.
     pub async fn completed(&self) -> Result<(), CacheError> {
         self.fetch.completed().await.map(drop)
     }
 
     /// Waits until the chunks are on disk.
-    ///
-    /// # Errors
-    /// The error of the store or the disk.
     pub async fn persisted(&self) -> Result<(), CacheError> {
         self.fetch.persisted().await
     }

@@ -19,9 +19,6 @@ const TEMPORARY: &str = ".walgit-fs.tmp-";
 
 /// Replaces the file at `path` by one that contains `bytes`, with mode 0600, and creates
 /// missing parent directories (0700).
-///
-/// # Errors
-/// When I/O fails; see the [contract](super).
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = AtomicFile::create(path, PRIVATE_FILE)?;
     file.write_all(bytes)?;
@@ -29,9 +26,6 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Removes a file durably; returns whether it existed.
-///
-/// # Errors
-/// When I/O fails.
 pub fn remove_file(path: &Path) -> io::Result<bool> {
     let dir = match Dir::open(parent(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -43,9 +37,6 @@ pub fn remove_file(path: &Path) -> io::Result<bool> {
 }
 
 /// Like [`remove_file`], but durable only after [`sync_dir`](super::sync_dir).
-///
-/// # Errors
-/// When I/O fails.
 pub fn unlink(path: &Path) -> io::Result<bool> {
     match ops::remove(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -68,9 +59,6 @@ pub struct AtomicFile {
 impl AtomicFile {
     /// Creates a file that will be at `path` with this mode, and creates missing parent
     /// directories (0700).
-    ///
-    /// # Errors
-    /// When I/O fails.
     pub fn create(path: &Path, mode: u32) -> io::Result<Self> {
         let parent = parent(path);
         create_private_dir(parent)?;
@@ -112,9 +100,6 @@ impl AtomicFile {
     }
 
     /// Replaces the target file, or creates it.
-    ///
-    /// # Errors
-    /// When I/O fails; see the [contract](super).
     pub fn commit(mut self) -> io::Result<()> {
         self.rename(ops::rename)?;
         self.dir.sync()

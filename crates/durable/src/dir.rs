@@ -44,9 +44,6 @@ pub(super) fn parent(path: &Path) -> &Path {
 }
 
 /// Flushes the names in a directory: of files that were created, renamed or removed.
-///
-/// # Errors
-/// When I/O fails.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     Dir::open(path)?.sync()
 }

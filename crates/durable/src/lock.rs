@@ -37,25 +37,16 @@ impl FileLock {
     }
 
     /// Like [`FileLock::exclusive`], but waits no longer than `limit`.
-    ///
-    /// # Errors
-    /// As [`FileLock::exclusive`].
     pub fn exclusive_within(path: &Path, limit: Duration) -> io::Result<Self> {
         wait(path, File::try_lock, limit)
     }
 
     /// Acquires a shared lock, waiting if necessary.
-    ///
-    /// # Errors
-    /// As [`FileLock::exclusive`].
     pub fn shared(path: &Path) -> io::Result<Self> {
         wait(path, File::try_lock_shared, RUNNING)
     }
 
     /// Tries to acquire an exclusive lock; `None` if it is held elsewhere.
-    ///
-    /// # Errors
-    /// When the file cannot be opened.
     pub fn try_exclusive(path: &Path) -> io::Result<Option<Self>> {
         attempt(path, File::try_lock)
     }

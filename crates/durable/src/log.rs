@@ -90,9 +90,6 @@ impl AppendLog {
 
     /// Like [`AppendLog::read`], preceded by the records of the last
     /// [`LockedLog::rotate`].
-    ///
-    /// # Errors
-    /// As [`AppendLog::read`].
     pub fn read_with_rotated<T: DeserializeOwned>(&self) -> io::Result<Records<T>> {
         self.reading(|path| {
             let mut all = read(&beside(path, ".1"))?;
@@ -125,9 +122,6 @@ impl AppendLog {
 
 impl LockedLog {
     /// Reads all records, as [`AppendLog::read`].
-    ///
-    /// # Errors
-    /// When the file exists and cannot be read.
     pub fn read<T: DeserializeOwned>(&self) -> io::Result<Records<T>> {
         read(&self.path)
     }
@@ -190,9 +184,6 @@ impl LockedLog {
 
     /// Renames the log to `PATH.1`, replacing the previous rotation; the next record
     /// starts a new file.
-    ///
-    /// # Errors
-    /// When I/O fails.
     pub fn rotate(&mut self) -> io::Result<()> {
         ops::rename(&self.path, &beside(&self.path, ".1"))?;
         sync_dir(parent(&self.path))

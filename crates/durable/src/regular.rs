@@ -20,9 +20,6 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 }
 
 /// Like [`open_regular`] with other options, whose custom flags it sets.
-///
-/// # Errors
-/// As [`open_regular`].
 pub fn open_regular_with(options: &mut std::fs::OpenOptions, path: &Path) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
     let opened = options.custom_flags(flags).open(path);
