@@ -15,7 +15,7 @@ use super::regular::open_regular;
 /// Mode of a file that only its owner may read and write.
 pub const PRIVATE_FILE: u32 = 0o600;
 /// Prefix of temporary file names; 16 hexadecimal digits follow.
-const TEMPORARY: &str = ".walgit-fs.tmp-";
+const TEMPORARY_PREFIX: &str = ".walgit-fs.tmp-";
 
 /// Replaces the file at `path` by one that contains `bytes`, with mode 0600, and creates
 /// missing parent directories (0700).
@@ -65,7 +65,7 @@ impl AtomicFile {
         sweep_once(parent);
         loop {
             let dir = Dir::open(parent)?;
-            let temporary = parent.join(format!("{TEMPORARY}{:016x}", fastrand::u64(..)));
+            let temporary = parent.join(format!("{TEMPORARY_PREFIX}{:016x}", fastrand::u64(..)));
             let file = match ops::create_new(&temporary, mode) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 file => file?,
@@ -163,7 +163,9 @@ fn sweep_once(dir: &Path) {
 /// Whether this is the name of one of our temporary files. The check is strict because
 /// user directories contain other files.
 fn is_temporary(name: &OsStr) -> bool {
-    let number = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY));
+    let number = name
+        .to_str()
+        .and_then(|name| name.strip_prefix(TEMPORARY_PREFIX));
     number.is_some_and(|it| it.len() == 16 && it.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 

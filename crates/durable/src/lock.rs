@@ -11,11 +11,11 @@ use super::atomic::PRIVATE_FILE;
 use super::regular::open_regular_with;
 
 /// Maximum wait for a lock that a running process holds.
-const RUNNING: Duration = Duration::from_secs(60);
+const RUNNING_HOLDER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum wait if that process is stopped or unknown.
-const STOPPED: Duration = Duration::from_secs(4);
+const STOPPED_HOLDER_TIMEOUT: Duration = Duration::from_secs(4);
 /// Longest pause between two attempts.
-const PAUSE: Duration = Duration::from_millis(20);
+const MAX_RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A lock on a file, held until it is dropped or the process ends.
 ///
@@ -33,7 +33,7 @@ impl FileLock {
     /// [`io::ErrorKind::TimedOut`], naming the process, if one holds it for more than a
     /// minute, or is stopped; or when the file cannot be opened.
     pub fn exclusive(path: &Path) -> io::Result<Self> {
-        wait(path, File::try_lock, RUNNING)
+        wait(path, File::try_lock, RUNNING_HOLDER_TIMEOUT)
     }
 
     /// Like [`FileLock::exclusive`], but waits no longer than `limit`.
@@ -43,7 +43,7 @@ impl FileLock {
 
     /// Acquires a shared lock, waiting if necessary.
     pub fn shared(path: &Path) -> io::Result<Self> {
-        wait(path, File::try_lock_shared, RUNNING)
+        wait(path, File::try_lock_shared, RUNNING_HOLDER_TIMEOUT)
     }
 
     /// Tries to acquire an exclusive lock; `None` if it is held elsewhere.
@@ -78,21 +78,21 @@ fn wait(
     lock: fn(&File) -> Result<(), TryLockError>,
     limit: Duration,
 ) -> io::Result<FileLock> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(lock) = attempt(path, lock)? {
             return Ok(lock);
         }
-        let waited = begun.elapsed();
-        if waited > STOPPED.min(limit) {
+        let waited = started.elapsed();
+        if waited > STOPPED_HOLDER_TIMEOUT.min(limit) {
             let holder = Holder::of(path);
             if waited > limit || !holder.as_ref().is_some_and(Holder::is_running) {
                 return Err(timed_out(path, holder));
             }
         }
         std::thread::sleep(pause);
-        pause = (pause * 2).min(PAUSE);
+        pause = (pause * 2).min(MAX_RETRY_PAUSE);
     }
 }
 

@@ -56,7 +56,7 @@ impl AppendLog {
     }
 
     fn lock_path(&self) -> PathBuf {
-        beside(&self.path, ".lock")
+        with_suffix(&self.path, ".lock")
     }
 
     /// Locks the log, waiting if necessary.
@@ -92,7 +92,7 @@ impl AppendLog {
     /// [`LockedLog::rotate`].
     pub fn read_with_rotated<T: DeserializeOwned>(&self) -> io::Result<Records<T>> {
         self.reading(|path| {
-            let mut all = read(&beside(path, ".1"))?;
+            let mut all = read(&with_suffix(path, ".1"))?;
             let newer = read(path)?;
             all.records.extend(newer.records);
             all.unreadable += newer.unreadable;
@@ -185,7 +185,7 @@ impl LockedLog {
     /// Renames the log to `PATH.1`, replacing the previous rotation; the next record
     /// starts a new file.
     pub fn rotate(&mut self) -> io::Result<()> {
-        ops::rename(&self.path, &beside(&self.path, ".1"))?;
+        ops::rename(&self.path, &with_suffix(&self.path, ".1"))?;
         sync_dir(parent(&self.path))
     }
 
@@ -200,7 +200,7 @@ impl LockedLog {
 }
 
 /// Returns the path with `ending` appended to its file name.
-fn beside(path: &Path, ending: &str) -> PathBuf {
+fn with_suffix(path: &Path, ending: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(ending);
     path.into()
@@ -276,11 +276,11 @@ impl Tail {
 /// offset.
 fn last_line(file: &File, len: u64) -> io::Result<(u64, Vec<u8>)> {
     /// Bytes that are searched at once.
-    const BLOCK: u64 = 64 << 10;
+    const SEARCH_BLOCK_LEN: u64 = 64 << 10;
     let mut line: Vec<u8> = Vec::new();
     let mut start = len;
     while start > 0 {
-        let from = start.saturating_sub(BLOCK);
+        let from = start.saturating_sub(SEARCH_BLOCK_LEN);
         let mut block = vec![0; (start - from) as usize];
         file.read_exact_at(&mut block, from)?;
         // A line feed at the very end terminates this line, not the previous one.

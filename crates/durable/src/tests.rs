@@ -292,13 +292,13 @@ fn a_torn_last_line_is_repaired_and_a_whole_one_is_kept() {
     assert_eq!(log.read::<Record>().unwrap().unreadable, 0);
     // Of a future version: kept, and reported.
     append(b"{\"m\":9}\n");
-    let told = |log: &AppendLog| {
+    let counts = |log: &AppendLog| {
         let read = log.read::<Record>().unwrap();
         (read.records.len(), read.unreadable)
     };
-    assert_eq!(told(&log), (4, 1));
+    assert_eq!(counts(&log), (4, 1));
     log.append(&record(5)).unwrap();
-    assert_eq!(told(&log), (5, 1));
+    assert_eq!(counts(&log), (5, 1));
     log.lock().unwrap().rotate().unwrap();
     log.append(&record(6)).unwrap();
     assert_eq!(numbers(&path), [6]);
@@ -364,7 +364,7 @@ fn a_lock_excludes_others_until_it_is_dropped_even_where_its_file_was_removed() 
 }
 
 #[test]
-fn who_waits_for_a_stopped_process_is_told_which_one() {
+fn a_lock_held_by_a_stopped_process_is_reported_with_its_name() {
     use rustix::process::{Pid, Signal, kill_process};
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lock");

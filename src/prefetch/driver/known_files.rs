@@ -46,7 +46,7 @@ impl SessionState {
         }
     }
 
-    /// Returns the file_index file of a node; adds its folder if necessary. All
+    /// Returns the file of the index for a node; adds its folder if necessary. All
     /// nodes on the path are in memory, because the folder has just been read.
     pub(super) fn find(&mut self, index: NodeIndex) -> Option<FileId> {
         let snapshot = self.snapshot.clone();
@@ -107,7 +107,7 @@ impl SessionState {
         }
     }
 
-    /// Charges one more file_index file to the budget; returns whether it fits.
+    /// Charges one more file of the index to the budget; returns whether it fits.
     fn try_charge(&mut self, bytes: usize) -> bool {
         self.charge.has_room(bytes as u64, MAX_INDEX_BYTES)
             && self.charge.more(bytes as u64).is_ok()

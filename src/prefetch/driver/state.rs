@@ -42,7 +42,7 @@ pub(super) enum FileContent {
 pub(super) struct SessionState {
     pub(super) snapshot: Snapshot,
     pub(super) scheduler: Scheduler,
-    /// Content of each file_index file.
+    /// Content of each file of the index.
     pub(super) contents: Vec<FileContent>,
     pub(super) packs: HashMap<BlobId, PackId>,
     /// Node indices of the folders that were added.

@@ -19,7 +19,7 @@
 //!
 //! **Size.** A transition costs about 35 bytes (18 of content in a B-tree filled to
 //! two thirds) and each open adds up to six of them, so a million transitions are
-//! the orders of some 170,000 different opens. With their paths and habits they
+//! the orders of some 170,000 different opens. With their paths and statistics they
 //! take 70 MB of memory (70 bytes each), and 19 MB (19 bytes each) on disk, in an
 //! export and in a repository; a test verifies both. A million transitions over
 //! fewer paths take less. A [`Model`] keeps at most [`Limits::transitions`] and
