@@ -218,7 +218,7 @@ fn print(
     })];
     for (at, term) in scores[0].terms.iter().enumerate() {
         let weight = format!("{:.2}", term.weight);
-        rows.push(row(&term.term.to_string(), weight, &|score| {
+        rows.push(row(term.term, weight, &|score| {
             let term = &score.terms[at];
             format!("{:.3} adds {:.3}", term.value, term.contribution)
         }));
