@@ -24,7 +24,7 @@
 //! kept in memory.
 //!
 //! The same types also read an encrypted repository, through a store that decrypts
-//! its blobs ([`walrus_client::EncryptedStore`]). The `private` module finds the key
+//! its blobs ([`walrus_client::EncryptedStore`]). The `blob_access` module finds the key
 //! that decrypts the head.
 //!
 //! [`Source`] is the location of a repository, [`Target`] the head or commit that it
