@@ -41,7 +41,7 @@ impl Disk {
         self.remove_pins()
     }
 
-    /// Closes the database once it is no longer in use; meanwhile the disk cache is
+    /// Closes the database once it is no longer in use; until then the disk cache is
     /// empty.
     pub(super) fn close(&self) -> Result<(), CacheError> {
         let Some(mut db) = self.take() else {

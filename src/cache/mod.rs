@@ -16,7 +16,7 @@
 //! on an idle core; preloaded chunks have a separate budget until they are read, so
 //! they evict nothing.
 //!
-//! A file that is a blob of its own, identified by a foreign hash, is fetched and
+//! A file that is a separate blob, identified by a foreign hash, is fetched and
 //! verified as a whole once (`raw_file`), and is stored as ordinary chunks afterwards.
 //! Content that must not be on disk in plain text ([`BlobStore::at_rest`]) is
 //! encrypted there, including its names (`at_rest`); a [`CacheView`] carries the key.

@@ -75,7 +75,7 @@ fn attach(stream: UnixStream, daemon: &Arc<Daemon>) -> Result<()> {
 
 /// Takes a lease for a mount that is about to be made. `None` if this user has no write
 /// permission, and so cannot delete either; a collector of a user with permission refuses
-/// to run if it sees a mount without a lease, but it sees only those of its own mount
+/// to run if it sees a mount without a lease, but it sees only mounts of the same
 /// namespace. Blocks.
 fn lease(
     request: &MountRequest,

@@ -199,7 +199,7 @@ pub async fn unmount(dirs: Option<&Dirs>, path: &Path, lazy: bool) -> Result<()>
     Ok(())
 }
 
-/// Waits until the daemon does not list a folder any more.
+/// Waits until the daemon no longer lists a folder.
 async fn wait_for_release(dirs: &Dirs, path: &Path) {
     let Ok(DaemonState::Running(client)) = Client::probe(dirs).await else {
         return;

@@ -44,7 +44,7 @@ pub struct DaemonReport {
     pub state: DaemonPhase,
     /// Process ID, if known.
     pub pid: Option<u32>,
-    /// What is wrong or unusual, and what the user can do.
+    /// Problems and unusual conditions, and their remedies.
     pub message: Option<String>,
 }
 
@@ -61,7 +61,7 @@ pub struct Folder {
     pub user: Option<u32>,
     /// Label of the repository, as given by the user.
     pub label: String,
-    /// What is wrong or unusual, and what the user can do.
+    /// Problems and unusual conditions, and their remedies.
     pub message: Option<String>,
     /// The daemon's status of the mount, if it was queried.
     #[serde(skip)]

@@ -24,7 +24,7 @@ pub struct DaemonStatus {
     /// Its settings.
     #[serde(default)]
     pub settings: Option<DaemonSettings>,
-    /// What is wrong although it answers, and what the user can do.
+    /// Problems of a daemon that answers, and their remedies.
     #[serde(default)]
     pub warning: Option<String>,
     /// Its mounts, oldest first.

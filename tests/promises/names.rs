@@ -375,7 +375,7 @@ fn second_of_two_concurrent_name_updates_fails() {
     let third = address(&world);
     let output = assert_fails(child);
     assert!(
-        output.contains("meanwhile") && output.contains(&third),
+        output.contains("concurrently") && output.contains(&third),
         "{output}"
     );
     assert_eq!(address(&world), third);

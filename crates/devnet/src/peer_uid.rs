@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 
 /// Returns the user ID of the process whose socket at `peer` is connected to `own`;
-/// `None` if no process has it any more, or the kernel does not report it.
+/// `None` if no process has it open, or the kernel does not report it.
 pub(super) fn peer_uid(peer: SocketAddr, own: SocketAddr) -> Option<u32> {
     let wanted: Vec<[String; 2]> = forms(peer)
         .into_iter()

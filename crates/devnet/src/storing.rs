@@ -67,7 +67,7 @@ pub(super) async fn store_body(
             return Err(ApiError::forbidden());
         }
         // The answer depends on the metadata, so no other request may change it
-        // meanwhile.
+        // concurrently.
         let _lock = server.store.lock_exclusive().map_err(ApiError::internal)?;
         let answer = match fault {
             Some(PutFault::MarkedInvalid) => json!({"markedInvalid": {

@@ -2,7 +2,7 @@
 //! raw commit objects ([`super::commits`]), and the IDs of trees and blobs.
 //!
 //! Both attachments are streams of records. Each chunk holds whole records, so it can be
-//! decoded by itself.
+//! decoded alone.
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 

@@ -399,7 +399,7 @@ impl BlobWriter for LocalDir {
                 this.write_body(blob, &body)?;
             }
             let _lock = this.lock_exclusive()?;
-            // The blob may have been deleted meanwhile.
+            // The blob may have been deleted concurrently.
             if this.on_disk(blob)? != Some(len) {
                 this.write_body(blob, &body)?;
                 uploaded = true;

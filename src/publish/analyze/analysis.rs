@@ -249,7 +249,7 @@ mod tests {
             (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", Class::Binary),
             (b"\0asm\x01\0\0\0", Class::Binary),
             (b"BM is how this sentence begins", Class::Text),
-            (b"MZ too, and nobody runs it", Class::Text),
+            (b"MZ too, and not a program", Class::Text),
             ("Grüße".as_bytes(), Class::Text),
             (b"Gr\xfc\xdfe in an old encoding", Class::Text),
             (b"\xff\xfeH\0i\0", Class::Text),

@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_was_changed_meanwhile_stays_as_it_is() {
+    fn concurrently_changed_name_is_not_updated() {
         let dir = tempfile::tempdir().unwrap();
         let store = RefStore::new(dir.path());
         let name: RefName = "it".parse().unwrap();

@@ -1,6 +1,6 @@
 #!/bin/sh
 # A certificate authority of the tests' own, and a server called `localhost`.
-# Nobody trusts it, and its key is known to everybody: it is worth nothing.
+# A test authority: its key is public, so no system may trust it.
 set -eu
 cd "$(dirname "$0")"
 openssl ecparam -name prime256v1 -genkey -noout -out ca.key

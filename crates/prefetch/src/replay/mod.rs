@@ -151,7 +151,7 @@ fn list_files(tree: Option<&[(String, u64)]>, sessions: &[(String, Vec<Open>)]) 
     files
 }
 
-/// Returns the index of the files; without `neighbours`, each is known by itself only.
+/// Returns the index of the files; without `neighbours`, each file is unrelated to all others.
 fn file_index(files: &[ListedFile], stored_ratio: f64, neighbours: bool) -> FileIndex {
     let mut index = FileIndex::default();
     let mut end: u64 = 0;

@@ -15,7 +15,7 @@
 //! request and the files that it delivers, in the order of their bytes; each must
 //! be reported when complete, so that the first need not wait for the last. A fetch
 //! ends when all its files are reported. An [`Action::Cancel`] ends it early: its
-//! files must not be reported any more. The caller must not fetch files of a
+//! files must no longer be reported. The caller must not fetch files of a
 //! pending fetch itself, but wait for that fetch.
 //!
 //! **Demand first.** A demanded file is requested at once, on a reserved

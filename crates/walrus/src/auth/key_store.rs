@@ -56,7 +56,7 @@ impl KeyStore {
                 Err(error) => missing.push(error),
             }
         }
-        // A key removed meanwhile by another command is not missing.
+        // A key that another command removed concurrently is not missing.
         let still = self.list()?;
         missing.retain(|error| match error {
             SecretStoreError::Keyring { name, .. } => still.contains_key(name),

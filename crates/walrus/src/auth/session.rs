@@ -3,7 +3,7 @@
 //! An access token is renewed five minutes before it expires, as a single flight across
 //! tasks and processes: an issuer that rotates refresh tokens treats a second use of one
 //! as theft, and ends the sign-in. A renewal therefore holds a lock file, first checks
-//! whether another process has renewed meanwhile, and stores the new tokens before it
+//! whether another process has renewed concurrently, and stores the new tokens before it
 //! uses them.
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Blobs of private repositories: sealed block by block, so that any part can be fetched
-//! and verified by itself.
+//! and verified alone.
 //!
 //! ```text
 //! 0        80                 16480                                      end
