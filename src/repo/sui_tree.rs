@@ -170,7 +170,7 @@ impl Walk {
             return;
         }
         let content = match &blob.content {
-            BlobContent::Inline(bytes) => PlannedContent::Inline(bytes.clone().into()),
+            BlobContent::Inline(bytes) => PlannedContent::Inline(bytes.clone()),
             BlobContent::Walrus(id) => PlannedContent::Whole(WholeBlob {
                 blob: *id,
                 size: blob.size,
