@@ -20,10 +20,10 @@ use axum::{Json, Router};
 
 use reqwest::Url;
 
-use super::Shared;
 use super::connection::Peer;
 use super::faults::{Fault, FaultCounts};
 use super::peer_uid::peer_uid;
+use super::state::Shared;
 use walrus_client::auth::is_loopback;
 
 pub(super) type AdminError = (StatusCode, String);

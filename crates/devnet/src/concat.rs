@@ -15,7 +15,8 @@ use serde::Deserialize;
 
 use super::errors::ApiError;
 use super::params::{Params, ReadOptions};
-use super::{Server, Shared, objects, reading};
+use super::state::{Server, Shared};
+use super::{objects, reading};
 use walgit_format::chunk::{BlobId, ByteRange};
 
 /// Parameters of `concat`: IDs of blobs or objects, as a list separated by commas in a query

@@ -14,8 +14,8 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::admin::AdminError;
+use super::state::Shared;
 use walgit_format::chunk::BlobId;
 use walrus_client::{Lifetime, LocalDir, StoreError};
 

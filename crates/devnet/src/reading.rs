@@ -14,8 +14,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 
 use super::errors::ApiError;
+use super::objects;
 use super::params::{ByteRangeParams, Params, ReadOptions};
-use super::{Server, Shared, objects};
+use super::state::{Server, Shared};
 use walgit_format::chunk::{BlobId, ByteRange};
 use walrus_client::{LocalDir, ReadRange};
 

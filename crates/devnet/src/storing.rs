@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::errors::ApiError;
 use super::faults::PutFault;
+use super::objects;
 use super::params::{Params, StoreOptions};
-use super::{Server, Shared, blocking, objects};
+use super::state::{Server, Shared, blocking};
 use walgit_format::chunk::BlobId;
 use walrus_client::BlobMeta;
 use walrus_encoding::{blob_id, cost};

@@ -11,11 +11,11 @@ use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::StreamExt as _;
 
-use super::Shared;
 use super::connection::Peer;
 use super::faults::apply;
 use super::link::SimulatedLink;
 use super::reading::WrongBlob;
+use super::state::Shared;
 
 /// Delays, throttles, corrupts and logs every exchange.
 pub(super) async fn transmit(

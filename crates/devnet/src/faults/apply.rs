@@ -12,7 +12,7 @@ use super::FaultPlan;
 use crate::errors::ApiError;
 
 /// Answer that replaces the operation, if a status is planned.
-pub(in super::super) fn replacement(plan: &FaultPlan) -> Option<Response> {
+pub(crate) fn replacement(plan: &FaultPlan) -> Option<Response> {
     let mut response = ApiError::with_status(plan.status?).into_response();
     if let Some(seconds) = plan.retry_after {
         let seconds = HeaderValue::from(seconds);
@@ -22,7 +22,7 @@ pub(in super::super) fn replacement(plan: &FaultPlan) -> Option<Response> {
 }
 
 /// Applies the planned faults to the body.
-pub(in super::super) fn body(plan: &FaultPlan, mut response: Response) -> Response {
+pub(crate) fn body(plan: &FaultPlan, mut response: Response) -> Response {
     let length = |response: &Response| -> Option<u64> {
         let value = response.headers().get(CONTENT_LENGTH)?;
         value.to_str().ok()?.parse().ok()

@@ -89,26 +89,26 @@ impl FaultCondition {
 /// Effects of a fault. `Random` is the type of the random effects: whether they happen,
 /// or the number drawn for them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(in super::super) struct FaultEffects<Random> {
-    pub(in super::super) delay: Duration,
+pub(crate) struct FaultEffects<Random> {
+    pub(crate) delay: Duration,
     /// Largest random addition to the delay.
-    pub(in super::super) jitter: Duration,
+    pub(crate) jitter: Duration,
     /// Megabits a second.
-    pub(in super::super) bandwidth: Option<f64>,
+    pub(crate) bandwidth: Option<f64>,
     /// Pause before each byte.
-    pub(in super::super) byte_delay: Option<Duration>,
-    pub(in super::super) wrong_blob: Random,
-    pub(in super::super) hang: bool,
-    pub(in super::super) reset: bool,
+    pub(crate) byte_delay: Option<Duration>,
+    pub(crate) wrong_blob: Random,
+    pub(crate) hang: bool,
+    pub(crate) reset: bool,
     /// Status of the answer, which replaces the operation.
-    pub(in super::super) status: Option<StatusCode>,
-    pub(in super::super) retry_after: Option<u64>,
-    pub(in super::super) put: Option<PutFault>,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) retry_after: Option<u64>,
+    pub(crate) put: Option<PutFault>,
     /// Bytes of the body sent, as if it were complete.
-    pub(in super::super) truncate: Option<u64>,
+    pub(crate) truncate: Option<u64>,
     /// Bytes of the body after which the connection breaks.
-    pub(in super::super) cut: Option<u64>,
-    pub(in super::super) flip: Random,
+    pub(crate) cut: Option<u64>,
+    pub(crate) flip: Random,
 }
 
 /// Answer of a publisher that a directory would never return.

@@ -7,9 +7,9 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::sign_in_state::AuthorizationRequest;
-use super::{Decision, OauthError, form, issuer, page};
-use crate::Shared;
+use super::page::{Decision, form, page};
+use super::sign_in_state::{AuthorizationRequest, OauthError};
+use crate::state::Shared;
 use walrus_client::auth::is_loopback;
 
 /// Parameters of a sign-in request.
@@ -29,7 +29,7 @@ pub(super) async fn show(
     State(server): State<Shared>,
     Query(query): Query<AuthorizeQuery>,
 ) -> Result<Response, OauthError> {
-    let issuer = issuer(&server)?;
+    let issuer = server.issuer()?;
     let bad = |why: &str| Ok(page(StatusCode::BAD_REQUEST, &format!("<p>{why}</p>")));
     // No answer, not even an error, is sent to an unverified redirect address.
     let redirect = Url::parse(&query.redirect_uri).ok();
@@ -62,7 +62,7 @@ pub(super) async fn decide(
     State(server): State<Shared>,
     Form(decision): Form<Decision>,
 ) -> Result<Response, OauthError> {
-    let issuer = issuer(&server)?;
+    let issuer = server.issuer()?;
     let mut state = issuer.state();
     let redirect = state.take_authorization(&decision.request);
     let redirect =

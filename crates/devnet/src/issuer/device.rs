@@ -8,9 +8,9 @@ use axum::{Form, Json};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::sign_in_state::{POLL_INTERVAL, SIGN_IN_TIMEOUT};
-use super::{Decision, OauthError, form, issuer, page};
-use crate::Shared;
+use super::page::{Decision, form, page};
+use super::sign_in_state::{OauthError, POLL_INTERVAL, SIGN_IN_TIMEOUT};
+use crate::state::Shared;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct DeviceRequest {
@@ -22,7 +22,7 @@ pub(super) async fn begin(
     State(server): State<Shared>,
     Form(request): Form<DeviceRequest>,
 ) -> Result<Response, OauthError> {
-    let issuer = issuer(&server)?;
+    let issuer = server.issuer()?;
     let (device_code, user_code) = issuer.state().begin_device(&request.client_id)?;
     let at = format!("{}/oauth/device", issuer.url);
     let body = json!({
@@ -47,7 +47,7 @@ pub(super) async fn show(
     State(server): State<Shared>,
     Query(query): Query<DeviceQuery>,
 ) -> Result<Response, OauthError> {
-    let state = issuer(&server)?.state();
+    let state = server.issuer()?.state();
     Ok(match state.client_of(&query.user_code) {
         Some(client) => {
             let about = format!("{client} wants to publish in your name.");
@@ -68,7 +68,7 @@ pub(super) async fn decide(
     Form(decision): Form<Decision>,
 ) -> Result<Response, OauthError> {
     let user = decision.allowed_by().ok_or(());
-    let (status, text) = if issuer(&server)?.state().decide(&decision.request, user) {
+    let (status, text) = if server.issuer()?.state().decide(&decision.request, user) {
         (StatusCode::OK, "<p>Done. You can close this page.</p>")
     } else {
         (StatusCode::BAD_REQUEST, "<p>There is no such code.</p>")

@@ -1,11 +1,16 @@
-//! State of an issuer: pending sign-ins, codes and tokens.
+//! An issuer and its state: pending sign-ins, codes and tokens.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use axum::Json;
+use axum::http::StatusCode;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::{IntoResponse, Response};
+use parking_lot::{Mutex, MutexGuard};
 use quick_cache::unsync::Cache;
+use serde_json::json;
 
-use super::OauthError;
 use walrus_client::auth::Secret;
 
 /// Time limit of a sign-in.
@@ -16,6 +21,54 @@ const CODE_LIFETIME: Duration = Duration::from_secs(60);
 pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Most sign-ins of each kind; at the limit, others are discarded.
 const MAX_SIGN_INS: usize = 1000;
+
+/// An OAuth issuer.
+pub(crate) struct Issuer {
+    pub(super) url: String,
+    pub(super) lifetime: Duration,
+    state: Mutex<SignInState>,
+}
+
+impl Issuer {
+    /// Creates an issuer at `url` with this `lifetime` of access tokens.
+    pub(crate) fn new(url: &str, lifetime: Duration) -> Self {
+        Issuer {
+            url: url.into(),
+            lifetime,
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, SignInState> {
+        self.state.lock()
+    }
+
+    /// Whether this is a valid access token of this issuer.
+    pub(crate) fn is_valid_token(&self, token: &str) -> bool {
+        self.state().user_of(token).is_some()
+    }
+}
+
+/// Error of a request, with the standards' error codes.
+#[derive(Debug)]
+pub(crate) struct OauthError {
+    error: &'static str,
+    why: &'static str,
+}
+
+impl OauthError {
+    pub(crate) fn new(error: &'static str, why: &'static str) -> Self {
+        OauthError { error, why }
+    }
+}
+
+impl IntoResponse for OauthError {
+    fn into_response(self) -> Response {
+        let body = json!({"error": self.error, "error_description": self.why});
+        let no_store = [(CACHE_CONTROL, "no-store")];
+        (StatusCode::BAD_REQUEST, no_store, Json(body)).into_response()
+    }
+}
 
 /// State of the issuer.
 pub(super) struct SignInState {

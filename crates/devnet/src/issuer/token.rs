@@ -11,8 +11,8 @@ use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{OauthError, issuer};
-use crate::Shared;
+use super::sign_in_state::OauthError;
+use crate::state::Shared;
 
 /// Grant type of a device sign-in (RFC 8628).
 pub(super) const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -33,7 +33,7 @@ pub(super) async fn issue(
     State(server): State<Shared>,
     Form(request): Form<TokenRequest>,
 ) -> Result<Response, OauthError> {
-    let issuer = issuer(&server)?;
+    let issuer = server.issuer()?;
     let mut state = issuer.state();
     let lifetime = issuer.lifetime;
     let required = |value: &Option<String>, why| {
@@ -88,6 +88,6 @@ pub(super) async fn revoke(
     State(server): State<Shared>,
     Form(request): Form<RevocationRequest>,
 ) -> Result<StatusCode, OauthError> {
-    issuer(&server)?.state().revoke(&request.token);
+    server.issuer()?.state().revoke(&request.token);
     Ok(StatusCode::OK)
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{
+use super::layout::{
     Entry, HAS_TAGS, INDEX_COLUMNS, INDEX_HEAD, MAX_MEMBERS, MEMBER_HEAD, Member, Patch,
     QuiltError, VERSION, is_identifier, symbol_offset,
 };

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-use super::{
+use super::layout::{
     Entry, HAS_TAGS, INDEX_COLUMNS, INDEX_HEAD, MAX_INDEX, MAX_MEMBERS, MAX_TAGS, MEMBER_HEAD,
     Patch, QuiltError, VERSION, is_identifier, symbol_offset,
 };

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Value that is never shown in logs, errors or debug output, and is wiped when dropped.
@@ -45,7 +44,9 @@ impl fmt::Debug for Secret {
 /// Serialization for records in the secret store only: a [`Secret`] does not implement
 /// `Serialize`, so that it cannot enter a report by accident.
 pub(super) mod exposed {
-    use super::*;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use crate::auth::Secret;
 
     pub(crate) fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
         secret.expose().serialize(to)
@@ -58,7 +59,9 @@ pub(super) mod exposed {
 
 /// Same as [`exposed`] for an optional secret.
 pub(super) mod exposed_option {
-    use super::*;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use crate::auth::Secret;
 
     pub(crate) fn serialize<S: Serializer>(
         secret: &Option<Secret>,

@@ -5,7 +5,7 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use super::HttpStore;
 use super::failed_request::FailedRequest;
 use crate::StoreError;
-use crate::auth::{AuthError, Upload, is_loopback};
+use crate::auth::{AuthError, Upload};
 use crate::net::{Endpoint, FailureKind, http};
 
 /// Most bytes read of a refusal.
@@ -76,12 +76,6 @@ impl HttpStore {
             format!("sign in again with walgit-fs login --network {network}")
         }
     }
-}
-
-/// Whether uploads bypass any proxy: plaintext requests to this machine must not pass
-/// through a third-party proxy.
-pub(super) fn bypass_proxies(publishers: &[Endpoint]) -> bool {
-    publishers.iter().any(|it| is_loopback(it.url()))
 }
 
 fn sign_in(message: &str, remedy: &str) -> FailedRequest {

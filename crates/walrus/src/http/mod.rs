@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use reqwest::Url;
 
-use crate::auth::Credentials;
+use crate::auth::{Credentials, is_loopback};
 use crate::net::{
     Attempts, Conditions, Connections, Endpoint, Endpoints, FIRST_CONTACT_TIMEOUT, FailureHandling,
     FailureKind, FailureLog, FirstContact, Journal, Retry, RetryObserver as _, Role, Tls, Verdict,
@@ -129,7 +129,7 @@ impl HttpStore {
         };
         let publishers = endpoints(&config.publishers)?;
         let writer = Use::Write {
-            bypass_proxies: credentials::bypass_proxies(publishers.all()),
+            bypass_proxies: bypass_proxies(publishers.all()),
         };
         let tls = Tls::trusting(config.policy.ca.as_deref())?;
         Ok(HttpStore {
@@ -296,6 +296,12 @@ fn connections(config: &HttpConfig, tls: &Tls, kind: Use) -> Result<Connections,
     };
     Connections::new(make)
         .map_err(|error| StoreError::unavailable("the HTTP client", cause(&error)))
+}
+
+/// Whether uploads bypass any proxy: plaintext requests to this machine must not pass
+/// through a third-party proxy.
+fn bypass_proxies(publishers: &[Endpoint]) -> bool {
+    publishers.iter().any(|it| is_loopback(it.url()))
 }
 
 fn parse_url(url: &str) -> Result<Url, StoreError> {

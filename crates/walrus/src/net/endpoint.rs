@@ -1,11 +1,9 @@
-//! State of one server, and admission of requests to it.
+//! State of one server.
 //!
-//! All events of a request are reported to [`RequestGuard`]. They determine the network
-//! conditions, the usual time of a read, the state of the breaker, the limit of
-//! concurrent requests, and trust. A request that is not admitted is rejected without
-//! delay.
+//! All events of a request are reported to its [`RequestGuard`](super::RequestGuard). They
+//! determine the network conditions, the usual time of a read, the state of the breaker, the
+//! limit of concurrent requests, and trust.
 
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -19,34 +17,14 @@ use super::health::{EndpointHealth, Role};
 use super::integrity::IntegrityRecord;
 use super::latency::Latencies;
 use super::ranking::{Availability, Candidate};
-use super::request_guard::RequestGuard;
 use crate::network::NetPolicy;
 
-/// Longest wait of a request for another request's probe: enough for a server that has
-/// recovered, and short for one that has not.
-const PROBE_WAIT: Duration = Duration::from_secs(2);
 /// Half-life of a failure in the ranking of servers, in seconds.
 const FAILURE_HALF_LIFE_S: f64 = 60.0;
 /// Least time between reports that a server is slow.
 const SLOW_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Weight of the latest read in the average time to an answer's head.
 const LATEST_HEAD_WEIGHT: f64 = 0.2;
-
-/// Reason that a request is not sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unavailable {
-    /// The breaker is open after too many failures.
-    BreakerOpen {
-        /// Time until the next probe.
-        probe_in: Duration,
-        /// The last failure.
-        why: String,
-    },
-    /// A probe is in progress.
-    Probing,
-    /// The server requested a pause; holds its remaining time.
-    Pausing(Duration),
-}
 
 /// A server that receives requests.
 #[derive(Debug)]
@@ -68,10 +46,10 @@ pub(super) struct EndpointState {
     integrity: IntegrityRecord,
     /// Average time to the head of an answer, in seconds.
     head_time: Option<f64>,
-    last_request: Option<Instant>,
+    pub(super) last_request: Option<Instant>,
     pub(super) last_failure: Option<(Instant, String)>,
     /// End of a pause that the server requested.
-    paused_until: Option<Instant>,
+    pub(super) paused_until: Option<Instant>,
     last_slow_report: Option<Instant>,
     /// Until when the server counts as ignoring ranges.
     ignores_ranges_until: Option<Instant>,
@@ -125,60 +103,6 @@ impl Endpoint {
     /// URL without credentials, for display.
     pub(crate) fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Waits for a free slot among the concurrent requests; the caller may then send
-    /// one.
-    ///
-    /// # Errors
-    /// [`Unavailable`], usually without delay.
-    pub(crate) async fn admit(&self) -> Result<RequestGuard<'_>, Unavailable> {
-        let probe_end = tokio::time::Instant::now() + PROBE_WAIT;
-        loop {
-            let mut changed = pin!(self.changed.notified());
-            // Later changes are not missed.
-            changed.as_mut().enable();
-            match self.try_admit()? {
-                Ok(guard) => return Ok(guard),
-                Err(Admission::Probing) => {
-                    if tokio::time::timeout_at(probe_end, changed).await.is_err() {
-                        return Err(Unavailable::Probing);
-                    }
-                }
-                Err(_) => changed.await,
-            }
-        }
-    }
-
-    /// Admits a request, or returns the reason to wait.
-    fn try_admit(&self) -> Result<Result<RequestGuard<'_>, Admission>, Unavailable> {
-        let now = now();
-        let mut state = self.state.lock();
-        if let Some(pause) = (state.paused_until).and_then(|at| at.checked_duration_since(now))
-            && !pause.is_zero()
-        {
-            return Err(Unavailable::Pausing(pause));
-        }
-        let admission = state.breaker.outlook(now);
-        let probe = match admission {
-            Admission::Free => false,
-            Admission::Probe => true,
-            Admission::Probing => return Ok(Err(admission)),
-            Admission::NotBefore(at) => {
-                let why = state.last_failure.as_ref().map(|(_, why)| why.clone());
-                return Err(Unavailable::BreakerOpen {
-                    probe_in: at.saturating_duration_since(now),
-                    why: why.unwrap_or_default(),
-                });
-            }
-        };
-        if !state.limit.acquire() {
-            return Ok(Err(admission));
-        }
-        state.breaker.admit(now);
-        state.last_request = Some(now);
-        let transfer = state.meter.sent(now);
-        Ok(Ok(RequestGuard::new(self, transfer, now, probe)))
     }
 
     /// Network conditions; `None` before the first answer.
@@ -309,121 +233,4 @@ impl Endpoint {
 /// Present time by the runtime's clock, which tests can advance.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::request_guard::Outcome;
-    use super::*;
-
-    fn endpoint() -> Endpoint {
-        endpoint_with(&NetPolicy::default())
-    }
-
-    fn endpoint_with(policy: &NetPolicy) -> Endpoint {
-        Endpoint::new("http://127.0.0.1:1/".parse().unwrap(), policy)
-    }
-
-    async fn end(endpoint: &Endpoint, outcome: Outcome) -> bool {
-        endpoint
-            .admit()
-            .await
-            .unwrap()
-            .ended(outcome, "it is broken")
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failing_server_gets_no_requests_and_the_error_has_its_reason() {
-        let it = endpoint();
-        for _ in 0..4 {
-            assert!(!end(&it, Outcome::Failed).await);
-        }
-        assert!(end(&it, Outcome::Failed).await);
-        let Unavailable::BreakerOpen { probe_in, why } = it.admit().await.unwrap_err() else {
-            panic!("not open");
-        };
-        assert_eq!((probe_in.as_secs(), why.as_str()), (30, "it is broken"));
-        assert!(it.is_open());
-        it.probe_now();
-        assert!(
-            it.admit().await.is_ok(),
-            "a machine that woke up looks at once"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_during_a_probe_waits_for_its_outcome() {
-        let it = endpoint();
-        for _ in 0..5 {
-            end(&it, Outcome::Failed).await;
-        }
-        tokio::time::advance(Duration::from_secs(31)).await;
-        let probe = it.admit().await.unwrap();
-        let (second, ()) = tokio::join!(it.admit(), async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            probe.ended(Outcome::Success, "");
-        });
-        second.unwrap().ended(Outcome::Success, "");
-        let all = [it.admit().await, it.admit().await, it.admit().await];
-        assert!(all.iter().all(Result::is_ok), "closed again");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_hanging_probe_delays_other_requests_only_briefly() {
-        let it = endpoint();
-        for _ in 0..5 {
-            end(&it, Outcome::Failed).await;
-        }
-        tokio::time::advance(Duration::from_secs(31)).await;
-        let _probe = it.admit().await.unwrap();
-        assert_eq!(it.admit().await.unwrap_err(), Unavailable::Probing);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn requests_wait_for_slots_and_overload_reduces_their_number() {
-        let it = endpoint_with(&NetPolicy {
-            concurrency: 2,
-            ..NetPolicy::default()
-        });
-        let (one, two) = (it.admit().await.unwrap(), it.admit().await.unwrap());
-        let (third, ()) = tokio::join!(it.admit(), async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            drop(one);
-        });
-        two.ended(Outcome::Overloaded, "");
-        assert_eq!(it.health(Role::Aggregator).concurrency_limit, 1);
-        let more = tokio::time::timeout(Duration::from_secs(5), it.admit()).await;
-        assert!(more.is_err(), "one at once now");
-        drop(third);
-        it.pause(Duration::from_secs(7));
-        let pause = Duration::from_secs(7);
-        assert_eq!(it.admit().await.unwrap_err(), Unavailable::Pausing(pause));
-        tokio::time::advance(pause).await;
-        assert!(it.admit().await.is_ok());
-        assert!(!it.is_open(), "too much is not broken");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lost_race_counts_as_slow() {
-        let it = endpoint();
-        let read = async |ms, outcome| {
-            let mut guard = it.admit().await.unwrap();
-            tokio::time::advance(Duration::from_millis(ms)).await;
-            if outcome == Outcome::Success {
-                guard.answered();
-                guard.arrived(1000);
-            }
-            guard.ended(outcome, "");
-        };
-        for _ in 0..40 {
-            read(10, Outcome::Success).await;
-        }
-        let before = it.candidate(1000).expected.unwrap();
-        assert!(it.usual_time(1000, 95).unwrap() < Duration::from_millis(13));
-        for _ in 0..10 {
-            read(300, Outcome::LostRace(1000)).await;
-        }
-        assert!(it.candidate(1000).expected.unwrap() > before * 10);
-        assert!(it.usual_time(1000, 95).unwrap() > Duration::from_millis(250));
-    }
 }

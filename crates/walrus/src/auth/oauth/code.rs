@@ -27,8 +27,9 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use super::issuer::Issuer;
 use super::issuer_client::{IssuerClient, failed};
-use super::{Issuer, client, grant};
+use super::tokens::{client, grant};
 use crate::auth::{AuthError, Grant, Secret};
 use crate::net::http;
 

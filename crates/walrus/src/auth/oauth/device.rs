@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use oauth2::{DeviceAuthorizationUrl, StandardDeviceAuthorizationResponse, TokenUrl};
 
+use super::issuer::Issuer;
 use super::issuer_client::{IssuerClient, endpoint, failed};
-use super::{Issuer, client, grant};
+use super::tokens::{client, grant};
 use crate::auth::{AuthError, Grant};
 
 /// Upper limit of the wait for the user, whatever the issuer says.
