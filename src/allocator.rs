@@ -6,7 +6,7 @@
 //! to 3.5 times the memory with mimalloc and 1.3 times with jemalloc, the daemon 1.3
 //! times with jemalloc.
 //!
-//! May depend on: nothing.
+//! May depend on: no other module.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;

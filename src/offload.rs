@@ -4,6 +4,8 @@
 //! block other tasks and prevent deadlines from firing, so such work runs on blocking
 //! threads, with its concurrency bounded by memory. Work is cancelled if its caller
 //! is gone (deadline exceeded, request cancelled).
+//!
+//! May depend on: no other module.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,4 @@
-//! The cache: its tiers, fetches in progress, and counters.
+//! The cache: memory, disk, fetches in progress, and counters.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,36 +1,37 @@
 //! Chunk cache: memory, then RocksDB, then the network.
 //!
 //! Chunks are keyed by hash, so one copy serves every commit, branch and
-//! repository. [`Cache::get`] implements the complete read path below `Snapshot`:
+//! repository. [`Cache::get`] returns a chunk from the first of these that has it:
 //!
 //! 1. **memory** (`memory`): plain chunks within a byte budget, scan-resistant;
 //! 2. **disk** (`disk`): chunks in their stored form, mostly compressed, in
 //!    RocksDB; evicted by recency and frequency (`policy`); decoded and verified on
 //!    every read, and dropped if verification fails;
-//! 3. **store** (`fetch`, `single_flight`, `coalesce`): single flight per chunk; a
-//!    fetch includes adjacent chunks of the same blob, each verified by its own hash.
+//! 3. **store** (`fetch`, `single_flight`, `coalesce`): all readers of a chunk share one
+//!    fetch. It includes adjacent chunks of the same blob, each verified by its own hash.
+//!    Bases of patches, and dictionaries, are fetched first (`delta_bases`).
 //!
-//! Prefetches ([`Cache::prefetch`]) use the same path, but yield to demand reads
+//! Prefetches ([`Cache::prefetch`]) use the same path, but give way to demand reads
 //! (`prefetch_budget`) and are cancelled when the last handle is dropped.
 //! [`CacheView::preload`] decodes and verifies chunks on disk before they are read,
 //! on an idle core; preloaded chunks have a separate budget until they are read, so
 //! they evict nothing.
 //!
-//! A file that is a separate blob, identified by a foreign hash, is fetched and
-//! verified as a whole once (`raw_file`), and is stored as ordinary chunks afterwards.
+//! If a file is a separate blob that is identified by a foreign hash, it is fetched and
+//! verified once as a whole (`raw_file`), and then stored as ordinary chunks.
 //! Content that must not be on disk in plain text ([`BlobStore::at_rest`]) is
 //! encrypted there, including its names (`at_rest`); a [`CacheView`] carries the key.
 //!
-//! Hits in memory or on disk never yield: the driver polls once on the kernel's
-//! thread and replies there. A failing disk reduces speed but never fails a read.
+//! Hits in memory or on disk complete without yielding, so the driver replies on the
+//! thread that received the request. A failing disk slows reads down but never fails them.
 //! One process at a time owns RocksDB (`lock`): the user's daemon, or a command
 //! that found no daemon and hands the database over on request. Only errors that
 //! RocksDB reports as corruption count as damage (`failure`); data that cannot be
 //! fetched again is then recovered (`salvage`, `pin_dir`).
 //!
-//! Functions that touch the disk return its error.
+//! Functions that access the disk return its error.
 //!
-//! May touch: `walrus`, `chunk`.
+//! May depend on: `config`.
 //!
 //! [`BlobStore::at_rest`]: walrus_client::BlobStore::at_rest
 

@@ -5,10 +5,10 @@
 //! decodes the responses, and [`objects`](walgit_format::chain::objects) defines the
 //! two layouts of WalGit's objects. The `repo` module reads the content of a commit.
 //!
-//! The responses of a full node are trusted: only the chain knows the current commit
-//! of a branch. The content that a commit references is verified by hashes.
+//! The responses of a full node are trusted, because only the chain knows the current
+//! commit of a branch. The content that a commit references is verified by hashes.
 //!
-//! May depend on: `net`, and the names in `chunk`.
+//! May depend on: no other module.
 
 mod graphql;
 

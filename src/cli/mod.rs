@@ -5,6 +5,8 @@
 //! standard output, as a table or, with `--json`, as JSON; progress, warnings and errors
 //! go to standard error. Exit codes: 0 success, 1 failure, 2 wrong usage. An error states
 //! the failed operation, its object, and the next step.
+//!
+//! May depend on: all other modules.
 
 #[macro_use]
 mod output;

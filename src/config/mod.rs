@@ -6,6 +6,8 @@
 //!
 //! All state is stored in the XDG directories, so two users, or two tests with separate
 //! directories, share nothing.
+//!
+//! May depend on: no other module.
 
 mod compaction;
 mod dirs;

@@ -22,7 +22,7 @@
 //! The daemon schedules compaction of scattered heads and renewal of needed blobs
 //! ([`jobs`]); both are implemented in [`crate::maintenance`].
 //!
-//! May touch everything below it.
+//! May depend on: all other modules except `cli`.
 
 mod attach;
 mod client;

@@ -22,12 +22,12 @@
 //!
 //! A snapshot is immutable, and the driver invalidates the kernel's caches when a
 //! mount moves to another one. This allows long lifetimes for names and attributes,
-//! and no requests for opening files (the kernel stops sending them after the first
-//! `ENOSYS`), which makes `tar` five times faster. The exceptions are the changing
-//! files under `.walgit`: their attributes are not cached, and a changed time or size
-//! makes the kernel read them again.
+//! and avoids requests for opening files (the kernel stops sending them after the first
+//! `ENOSYS`), which makes `tar` five times faster. Some files under `.walgit` change: the
+//! kernel does not cache their attributes, and reads a file again if its time or size
+//! has changed.
 //!
-//! May depend on: `repo`, `prefetch`, `cache`.
+//! May depend on: `prefetch`, `repo`, `cache`, `offload`.
 
 mod attributes;
 mod control_dir;

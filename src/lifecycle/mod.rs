@@ -2,13 +2,13 @@
 //!
 //! A blob on Walrus expires with its last paid epoch, without notification, so every
 //! publish is written to a [`Ledger`]. A [`walk`] finds everything that a head needs, and
-//! [`fsck`] verifies it. Blobs that no walk reaches are collected
-//! ([`crate::maintenance::gc`]) unless a mount or a publish needs them ([`crate::leases`]) or a
-//! rule ([`policy`]) retains them, which may depend on how active a repository is
-//! ([`Activity`]). [`usage`] compares the storage of a repository with alternatives, and
-//! [`export()`] restores a published history as a git repository.
+//! [`fsck`] verifies it. [`crate::maintenance::gc`] deletes blobs that no walk reaches,
+//! unless a mount or a publish needs them ([`crate::leases`]) or a rule retains them
+//! ([`policy`]). Rules may depend on the activity of a repository ([`Activity`]).
+//! [`usage`] compares the storage of a repository with alternatives, and [`export()`]
+//! restores a published history as a git repository.
 //!
-//! May touch: `repo`, `cache`, `walrus`.
+//! May depend on: `repo`, `cache`, `config`, `offload`.
 
 mod activity;
 mod export;

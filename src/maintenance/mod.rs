@@ -1,13 +1,13 @@
 //! Maintenance of stored content: compaction, renewal and garbage collection.
 //!
-//! The daemon schedules these jobs and the command line runs them directly; both pass a
-//! [`MaintenanceContext`]. [`reachability`] determines which blobs heads, mounts, running
-//! publishes and retention rules need. [`gc`] deletes all other blobs, [`renew`] extends
-//! the storage of the needed ones before it expires, and [`compaction`] rewrites heads
-//! that many publishes have scattered over many blobs.
+//! The command line runs these jobs; the daemon schedules compaction and renewal.
+//! [`reachability`] determines which blobs names, mounts, running publishes and retention
+//! rules need. [`gc`] deletes all other blobs, and [`renew`] extends the storage of the
+//! needed ones before it expires; their input is a [`MaintenanceContext`]. [`compaction`]
+//! rewrites heads that many publishes have scattered over many blobs.
 //!
-//! May depend on: `publish`, `lifecycle`, `fuse` (the kernel's mount table), `prefetch`,
-//! `repo`, `cache`.
+//! May depend on: `fuse` (the kernel's mount table), `publish`, `lifecycle`, `prefetch`,
+//! `repo`, `cache`, `leases`, `config`.
 
 pub mod compaction;
 mod context;

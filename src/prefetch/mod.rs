@@ -1,19 +1,20 @@
-//! Prefetching.
+//! Prefetching: fetches content before a process waits for it.
 //!
-//! [`Prefetcher`] receives every read of a mount. Within a file, [`Readahead`] detects
+//! A [`Prefetcher`] receives every read of a mount. Within a file, [`Readahead`] detects
 //! sequential reads and sets the read-ahead window. Across files,
 //! [`SequentialScanDetector`] detects walks of the tree, and `walk_prefetcher` prefetches
-//! the following files in storage order. All other reads go to a [`PrefetchDriver`].
+//! the following files in storage order. The first read of any other file is passed to a
+//! [`PrefetchDriver`].
 //!
-//! [`walgit_prefetch`] predicts opens across files and decides which requests to make;
-//! the driver executes its decisions. All parts except the driver are pure: no clock, no
-//! thread, no network, so the code that serves a mount is the code that is measured and
-//! tested.
+//! The crate [`walgit_prefetch`] predicts opens across files and decides which requests to
+//! make; this module executes its decisions. The crate is pure (no clock, no threads, no
+//! network), so tests and measurements run the same code as a mount.
 //!
 //! A repository may carry initial data (`hints`): files that changed together in
-//! its history, and a profile learned by others.
+//! its history, and a profile learned by others. [`warm()`] fetches a file or a folder on
+//! request.
 //!
-//! May touch: `repo`, `cache`; the across-files part touches nothing.
+//! May depend on: `repo`, `cache`.
 //!
 //! [`Readahead`]: walgit_prefetch::Readahead
 //! [`SequentialScanDetector`]: walgit_prefetch::SequentialScanDetector

@@ -205,7 +205,7 @@ impl Counts {
                 .filter(|(path, number)| paired.contains(number) && exists(path))
                 .collect()
         };
-        // Sort by path, so that entries of neighboring files are adjacent.
+        // Sort by path, so that entries of neighbouring files are adjacent.
         paths.sort_unstable();
         let places: HashMap<usize, usize> = (paths.iter().zip(0..))
             .map(|(&(_, number), place)| (number, place))

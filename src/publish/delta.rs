@@ -95,7 +95,7 @@ impl PreviousVersions {
         let Some(head) = previous.head.as_ref().filter(|_| !wanted.is_empty()) else {
             return Vec::new();
         };
-        // Coalesce reads of neighbors.
+        // Coalesce reads of neighbours.
         wanted.sort_unstable_by_key(|(file, chunk)| {
             (chunk.location.blob, chunk.location.offset, *file)
         });

@@ -7,11 +7,11 @@
 //!    The history yields statistics of files that change together ([`co_change`]), a hint
 //!    for readers without a learned profile.
 //! 2. **Content** ([`content`], [`chunk_writer`], [`packs`]): files are read in tree order,
-//!    chunked, hashed and compressed on all cores, as patches if they are versions of
-//!    stored content or resemble it ([`delta`], [`sketch`]), and packed into blobs of
-//!    at most the publisher's body limit. Full packs are uploaded while the next ones
-//!    fill ([`upload`]). The remaining objects of a git history are stored likewise
-//!    ([`history`]).
+//!    cut into chunks, hashed and compressed on all cores. A new version of stored
+//!    content, or content that resembles it, is stored as a patch ([`delta`], [`sketch`]).
+//!    Chunks are packed into blobs of at most the publisher's body limit. Full packs are
+//!    uploaded while the next ones fill ([`upload`]). The remaining objects of a git
+//!    history are stored likewise ([`history`]).
 //! 3. **Nodes** ([`nodes`]): chunk lists and directories are written, deepest first,
 //!    then the head. They share the last pack, so a small change, or a small
 //!    repository, is a single blob.
@@ -24,7 +24,7 @@
 //! [`analyze`] classifies files and determines whether they compress; [`tier`] decides
 //! where they are stored. [`compact`] compacts a published head.
 //!
-//! May depend on: `repo`, `leases`.
+//! May depend on: `repo`, `leases`, `config`.
 
 pub mod analyze;
 mod batch;

@@ -7,7 +7,7 @@
 //! exceeded, the request fails for that mount only; the accounts of other mounts are
 //! independent.
 //!
-//! The caches of the process are bounded by weight (`decoded`, `kept`, and
+//! The caches of the process are bounded by weight (`decoded`, `weighted_lru`, and
 //! [`crate::cache`]). A decoded node is charged to the mount that decoded it, cached
 //! or not. If an account is full, the cache first evicts the nodes of that account,
 //! so that only nodes in use count in the end.

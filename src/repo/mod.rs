@@ -1,5 +1,5 @@
-//! A repository as data: addresses, refs, commits, directories and chunk lists;
-//! [`Snapshot`] is the only read interface.
+//! Reads a repository: addresses, refs, commits, directories and chunk lists.
+//! [`Snapshot`] is the only interface to its content.
 //!
 //! A published repository is a Merkle DAG. Its top node is a
 //! [`Head`](walgit_format::Head) (commits, branches, tags). A commit references a
@@ -34,7 +34,7 @@
 //! memory or on disk. The driver relies on this to answer cache hits on the thread
 //! that received the request.
 //!
-//! May depend on: `cache`, `chain`, `walrus`, `chunk`.
+//! May depend on: `cache`, `chain`, `offload`.
 
 mod access;
 mod account;

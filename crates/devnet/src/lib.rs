@@ -1,9 +1,9 @@
 //! Embedded Walrus: a real HTTP server over a directory of blobs.
 //!
 //! It implements the network's API (aggregator and publisher; the project's tests
-//! contain both descriptions): true blob IDs, the same success and error formats, the
-//! same limits. Tests, benchmarks and offline users run against it. The client cannot
-//! distinguish it from the network and thus contains no mock.
+//! contain both descriptions): true blob IDs, the same formats of responses and errors, the
+//! same limits. Tests, benchmarks and offline users use it. It is indistinguishable from the
+//! network, so the client contains no mock.
 //!
 //! A request passes the [`link`] and the [`faults`] ([`traffic`]), then the authentication of
 //! uploads ([`upload_auth`]); the [`admin`] API and the on-chain functions ([`epochs`]) pass
@@ -15,6 +15,10 @@
 //! always returned whole.
 //!
 //! An epoch ends only on an [`admin`] request, not by a clock.
+//!
+//! `examples/http_store.rs` starts a server and uses it.
+//!
+//! May depend on: `walrus_client`, `walrus_encoding`, `walgit_format`, `walgit_durable`.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]

@@ -1,7 +1,7 @@
 //! Files that survive crashes and power loss.
 //!
-//! All state files of this program are written through this module, which is independent
-//! of their content.
+//! walgit-fs writes all its state files with this crate, which is independent of their
+//! content.
 //!
 //! # The contract
 //!
@@ -42,7 +42,11 @@
 //! On file systems that cannot flush a directory (EINVAL), files survive crashes of the
 //! process, but not power loss.
 //!
-//! Every call may block on the disk: async code calls them on a blocking thread.
+//! Every call may block on the disk, so async code must use a blocking thread.
+//!
+//! `examples/counter.rs` keeps a counter in a log.
+//!
+//! May depend on: no other crate of this workspace.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]

@@ -1,4 +1,7 @@
-//! The Walrus encoding, computed locally: blob IDs, quilts, billed sizes. Pure code.
+//! The Walrus encoding, computed locally: blob IDs, quilts, billed sizes. The crate is
+//! pure: no network, no async runtime.
+//!
+//! May depend on: `walgit_format`.
 //!
 //! ```
 //! use walrus_encoding::blob_id::blob_id;

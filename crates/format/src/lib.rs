@@ -7,8 +7,10 @@
 //! sends it. `contrib/FORMAT.md` specifies the byte layouts.
 //!
 //! The crate is pure: no I/O, no threads, no async runtime. Every decoder has a
-//! [budget](chunk::Budget) of memory that derives from the size of its input, so a hostile
-//! input ends in an error.
+//! [budget](chunk::Budget) of memory that derives from the size of its input; an input that
+//! needs more is an error.
+//!
+//! May depend on: no other crate of this workspace.
 //!
 //! ```
 //! use walgit_format::chunk::{BlobId, Chunk, Location, encode_chunk};

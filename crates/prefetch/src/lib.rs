@@ -2,10 +2,10 @@
 //!
 //! - A [`model`] learns the order in which files are opened and predicts the next
 //!   ones; a [`Profile`] stores it.
-//! - Without learned data, `locality_predictor` derives related files from the [`FileIndex`],
-//!   which lists files and their positions.
-//! - The [`scheduler`] weighs both against the cost of a request and decides which
-//!   requests to make; demand reads take precedence.
+//! - Without learned data, `locality_predictor` and `co_change_predictor` predict files that
+//!   are near opened ones in the [`FileIndex`], or that changed together with them.
+//! - The [`scheduler`] compares these predictions with the cost of a request and decides
+//!   which requests to make; demand reads take precedence.
 //! - [`Readahead`] and [`SequentialScanDetector`] recognize sequential reads of a file and of a
 //!   tree.
 //! - [`replay`] runs recorded sessions through all of this and measures the time
@@ -13,6 +13,8 @@
 //!
 //! The crate is pure: no clock, no threads, no network. The same code serves
 //! mounts, tests and measurements.
+//!
+//! May depend on: `walgit_format`.
 //!
 //! ```
 //! use walgit_prefetch::SequentialScanDetector;

@@ -2,17 +2,17 @@
 //!
 //! A [`BlobStore`] reads ranges of immutable blobs and stores new ones. [`LocalDir`]
 //! implements it with a directory and no server, [`HttpStore`] with the aggregators and
-//! publishers of a real network or of our embedded one. On the server side, `walrus_devnet`
-//! serves a `LocalDir` as the network would. No module above this one depends on HTTP.
+//! publishers of a real network or of `walrus_devnet`, which serves a `LocalDir` as the
+//! network would. Callers need no knowledge of HTTP.
 //!
 //! **No bytes leave a store unverified.** [`BlobReader::read`] does not return bytes. It
 //! passes them to the caller's [`Verifier`], which checks them against its own hashes and
-//! keeps what it needs. When the verifier rejects them, the store tries the next gateway.
-//! Failover on bad bytes is thus the same code path as failover on errors, and a caller
-//! cannot forget to verify.
+//! keeps the parts that it needs. If the verifier rejects them, the store tries the next
+//! gateway, as it does after an error. A caller cannot forget to verify.
 //!
-//! May depend on: `walgit_durable` (files and locks), `walgit_format` (keys, hashes, IDs)
-//! and `walrus_encoding`.
+//! `examples/local_store.rs` stores a blob and reads it back.
+//!
+//! May depend on: `walrus_encoding`, `walgit_format`, `walgit_durable`.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]

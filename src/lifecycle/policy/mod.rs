@@ -2,7 +2,7 @@
 //!
 //! Rules are ordered, and the first match decides; if none matches, a default applies.
 //! Rules apply only to unneeded content: content of a live head is kept without
-//! consulting them ([`super::gc`]). The time counts from when the content became
+//! consulting them ([`crate::maintenance::gc`]). The time counts from when the content became
 //! unneeded.
 //!
 //! A rule about a branch or tag matches the last target of that ref, in the newest head

@@ -113,7 +113,7 @@ fn compressed_len(part: &[u8]) -> usize {
 /// Huffman's stores hardly more. The entropy thus bounds the stored size from above, and
 /// repetition can only reduce it.
 fn entropy(parts: &[&[u8]]) -> f64 {
-    // Four tables, so that equal neighbors do not depend on each other.
+    // Four tables, so that equal neighbours do not depend on each other.
     let mut counts = [[0u32; 256]; 4];
     for part in parts {
         let mut fours = part.chunks_exact(4);

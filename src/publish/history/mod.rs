@@ -2,7 +2,7 @@
 //!
 //! 1. [`commits`]: selects the commits, and chunks their raw objects.
 //! 2. [`walk`]: collects their trees and contents, except those archived earlier
-//!    ([`archived_objects`]), sorted so that versions of a path are neighbors.
+//!    ([`archived_objects`]), sorted so that versions of a path are neighbours.
 //! 3. [`contents`]: stores contents in solid groups, as patches against the files of the
 //!    published trees at the same paths; content of these trees is only referred to.
 //! 4. [`trees`]: stores trees with numbers instead of IDs.

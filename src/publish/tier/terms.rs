@@ -8,7 +8,7 @@ use crate::repo::Tier;
 const INLINE_HALF: f64 = USUAL_MAX_INLINE as f64;
 /// Size in bytes at which chunked and separate blobs are rated equally.
 const WALRUS_HALF: f64 = (4u64 << 20) as f64;
-/// Number of files whose chunks come with one request, as neighbors in a pack.
+/// Number of files whose chunks come with one request, as neighbours in a pack.
 const NEIGHBOURS: f64 = 8.0;
 
 /// By file size in bytes: *inline* falls from 1 through 1/2 at 256 bytes, *walrus* rises
@@ -27,7 +27,7 @@ pub(super) fn size(tier: Tier, bytes: u64) -> f64 {
 /// By the fraction of sessions that open the file, 0..=1: frequently opened files are
 /// best fetched with their directory (*inline* is that fraction), rarely opened ones are
 /// best kept apart from other content (*walrus* is 1 minus the fraction). *Chunked* is
-/// always 1/2: neighbors are usually fetched together, but need not be.
+/// always 1/2: neighbours are usually fetched together, but need not be.
 pub(super) fn access(tier: Tier, part: f64) -> f64 {
     match tier {
         Tier::Inline => part,
@@ -51,7 +51,7 @@ pub(super) fn class(tier: Tier, facts: &TierFacts) -> f64 {
 
 /// By the time until the file is available, in seconds: a round trip divided by the sum
 /// of a round trip and that time, which consists of the transfer and the request: none
-/// beyond the directory's for *inline*, an eighth of one for *chunked*, because neighbors
+/// beyond the directory's for *inline*, an eighth of one for *chunked*, because neighbours
 /// share it, an entire one for *walrus*.
 pub(super) fn network(tier: Tier, facts: &TierFacts) -> f64 {
     let (bytes, requests) = match tier {

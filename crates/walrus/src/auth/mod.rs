@@ -20,7 +20,7 @@
 //! Keys of encrypted repositories are stored here too ([`KeyStore`]): they grant read
 //! access rather than identify the user, and get the same protection.
 //!
-//! May depend on: `net` (clients), `network` (the settings), `clock`; `walgit_format`.
+//! May depend on: `net` (clients), `network` (the settings), `clock`.
 
 mod credentials;
 mod cryptography;

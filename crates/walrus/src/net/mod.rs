@@ -17,7 +17,9 @@
 //! All settings are in `[net]` of the config file ([`crate::network::NetPolicy`]).
 //!
 //! Callers classify their errors as [`Verdict`]s and [`Outcome`]s. [`http`] and [`Tls`] are
-//! the common parts of HTTP clients. May depend on: `network` (the settings) and `clock`.
+//! the common parts of HTTP clients.
+//!
+//! May depend on: `network` (the settings), `clock`.
 
 mod breaker;
 mod concurrency_limit;
