@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::at_rest::AtRest;
 use super::database;
 use super::disk::Disk;
 use super::error::CacheError;
@@ -19,9 +18,9 @@ use super::prefetch_budget::PrefetchBudget;
 use super::records::{ClearScope, RecordNamespace};
 use super::single_flight::InFlightTable;
 use super::stats::{CacheStats, Counters, VerifyReport};
-use super::view::CacheView;
 use crate::config::Settings;
-use walgit_format::chunk::{ChunkRef, SecretKey};
+use walgit_format::chunk::ChunkRef;
+use walrus_client::BlobStore;
 
 /// Location and budgets of a cache.
 #[derive(Clone, Debug)]
@@ -64,6 +63,17 @@ pub(super) enum FetchPurpose {
     Base,
     /// To decode a base.
     Dictionary,
+}
+
+/// Chunk `table[index]` of a store, with the chunks that follow in the table and are
+/// adjacent in the blob, in one ranged read of at most `window` stored bytes.
+#[derive(Clone, Copy)]
+pub(super) struct ChunkRequest<'a> {
+    pub(super) store: &'a Arc<dyn BlobStore>,
+    pub(super) table: &'a [ChunkRef],
+    pub(super) index: usize,
+    pub(super) window: u64,
+    pub(super) purpose: FetchPurpose,
 }
 
 /// Fetches in progress by purpose. A fetch never waits for another of the same
@@ -142,12 +152,6 @@ impl Cache {
             in_flight_bytes: Semaphore::new(MAX_IN_FLIGHT_BYTES as usize),
             prefetch_budget: PrefetchBudget::default(),
         })
-    }
-
-    /// Returns the cache as a store sees it whose content is encrypted on disk with
-    /// `key`, or in plain text without a key ([`walrus_client::BlobStore::at_rest`]).
-    pub fn view<'a>(&'a self, key: Option<&'a SecretKey>) -> CacheView<'a> {
-        CacheView::new(self, AtRest::new(key))
     }
 
     /// Starts a thread that hands the database over as soon as another process

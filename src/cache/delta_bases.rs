@@ -10,10 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::chunk_cache::{Cache, FetchPurpose};
+use super::chunk_cache::{Cache, ChunkRequest, FetchPurpose};
 use super::coalesce::CoalescedRange;
 use super::error::CacheError;
-use super::fetch::ChunkRequest;
 use walgit_format::chunk::{ChunkError, ChunkHash, ChunkRef, Codec, MAX_BASE_BYTES, encode_chunk};
 use walrus_client::BlobStore;
 

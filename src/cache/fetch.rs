@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::SemaphorePermit;
 
-use super::chunk_cache::{Cache, FetchPurpose};
+use super::chunk_cache::{Cache, ChunkRequest, FetchPurpose};
 use super::coalesce::{CoalescedRange, coalesce};
 use super::delta_bases::{BaseBytes, recompress_standalone};
 use super::error::CacheError;
@@ -16,17 +16,6 @@ use super::single_flight::{FetchGuard, InFlightFetch, InFlightTable, PrefetchHan
 use super::stats::Counters;
 use walgit_format::chunk::{ChunkHash, ChunkRef};
 use walrus_client::{BlobStore, ReadRange, Rejected, StoreError};
-
-/// Chunk `table[index]` of a store, with the chunks that follow in the table and are
-/// adjacent in the blob, in one ranged read of at most `window` stored bytes.
-#[derive(Clone, Copy)]
-pub(super) struct ChunkRequest<'a> {
-    pub(super) store: &'a Arc<dyn BlobStore>,
-    pub(super) table: &'a [ChunkRef],
-    pub(super) index: usize,
-    pub(super) window: u64,
-    pub(super) purpose: FetchPurpose,
-}
 
 /// Goal of a prefetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use super::error::CacheError;
 use super::memory::detach;
 use super::records::RecordNamespace;
 use super::stats::Counters;
-use walgit_format::chunk::{ChunkError, ChunkHash, ChunkRef};
+use walgit_format::chunk::{ChunkError, ChunkHash, ChunkRef, SecretKey};
 
 /// Location of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +29,18 @@ pub struct CacheView<'a> {
     pub(super) at_rest: AtRest<'a>,
 }
 
-impl<'a> CacheView<'a> {
-    pub(super) fn new(cache: &'a Cache, at_rest: AtRest<'a>) -> Self {
-        CacheView { cache, at_rest }
+impl Cache {
+    /// Returns the cache as a store sees it whose content is encrypted on disk with
+    /// `key`, or in plain text without a key ([`walrus_client::BlobStore::at_rest`]).
+    pub fn view<'a>(&'a self, key: Option<&'a SecretKey>) -> CacheView<'a> {
+        CacheView {
+            cache: self,
+            at_rest: AtRest::new(key),
+        }
     }
+}
 
+impl CacheView<'_> {
     /// Returns the plain bytes of a chunk if it is in memory or on disk.
     pub fn get_cached(self, chunk: &ChunkRef) -> Option<Bytes> {
         // The cached chunk may come from another reference to the same hash. A
