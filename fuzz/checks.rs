@@ -14,8 +14,8 @@ use walgit_format::archive::{Segment, decode_group, decode_tree, encode_tree, pa
 use walgit_format::blob::Header;
 use walgit_format::chain::{MoveObject, ObjectId, answer};
 use walgit_format::chunk::{
-    BLOCK, Bases, BlobId, ChunkHash, ChunkRef, Codec, Location, PRIVATE_HEADER, PrivateError,
-    PrivateHeader, PrivateKeys, SecretKey, is_payload, is_private, open_payload,
+    BLOCK_LEN, Bases, BlobId, ChunkHash, ChunkRef, Codec, Location, PRIVATE_HEADER_LEN,
+    PrivateError, PrivateHeader, PrivateKeys, SecretKey, is_payload, is_private, open_payload,
 };
 use walgit_format::directory::{self, Directory};
 use walgit_format::head::Head;
@@ -283,12 +283,12 @@ pub fn private(data: &[u8]) {
     let Ok(blob) = right.unlock(&header) else {
         return;
     };
-    let body = &data[PRIVATE_HEADER..];
+    let body = &data[PRIVATE_HEADER_LEN..];
     for first in [header.blocks(), u32::MAX] {
         assert!(body.is_empty() || blob.open(first, body).is_err());
     }
     if let Ok(plain) = right.open(data) {
-        assert_eq!(plain.len() as u64, u64::from(header.blocks()) * BLOCK);
+        assert_eq!(plain.len() as u64, u64::from(header.blocks()) * BLOCK_LEN);
         assert_eq!(right.seal(&plain).as_deref(), Ok(data));
     }
 }

@@ -14,15 +14,15 @@ use tokio::sync::Semaphore;
 use walgit_format::chunk::{Stop, budget};
 
 /// Maximum input in bytes to decode on the calling thread: takes about a millisecond.
-pub const MAX_INLINE: usize = 64 << 10;
+pub const MAX_INLINE_INPUT_BYTES: usize = 64 << 10;
 /// Maximum input in bytes that counts as light. Light work never waits for heavy
 /// work.
-const MAX_LIGHT: usize = 1 << 20;
+const MAX_LIGHT_INPUT_BYTES: usize = 1 << 20;
 /// Maximum bytes of memory for concurrent light work.
 const LIGHT_BYTES: usize = 64 << 20;
 /// Maximum bytes of memory for concurrent heavy work: one of the largest nodes, or
 /// several smaller ones.
-const HEAVY_BYTES: usize = budget::NODE as usize;
+const HEAVY_BYTES: usize = budget::NODE_BYTES as usize;
 /// Bytes per semaphore permit.
 const PERMIT_BYTES: usize = 1 << 10;
 
@@ -54,16 +54,16 @@ pub async fn offload<T: Send + 'static>(
     input: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Interrupted> {
-    if input <= MAX_INLINE {
+    if input <= MAX_INLINE_INPUT_BYTES {
         return Ok(work());
     }
-    let (permits, limit) = if input <= MAX_LIGHT {
+    let (permits, limit) = if input <= MAX_LIGHT_INPUT_BYTES {
         (&*LIGHT_PERMITS, LIGHT_BYTES)
     } else {
         (&*HEAVY_PERMITS, HEAVY_BYTES)
     };
     // Counts the memory of the decoded result, not of the input.
-    let memory = input.saturating_mul(budget::FACTOR as usize);
+    let memory = input.saturating_mul(budget::MEMORY_PER_INPUT_BYTE as usize);
     let units = memory.min(limit).div_ceil(PERMIT_BYTES);
     let permit = permits.acquire_many(units as u32).await;
     let permit = permit.map_err(|_| Interrupted)?;

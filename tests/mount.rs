@@ -238,14 +238,14 @@ fn inode_numbers_are_preorder_positions() {
 fn kernel_caches_replies_and_does_not_repeat_requests() {
     let fixture = Fixture::new().file("dir/file", "content");
     let mount = fixture.mount(&fixture.publish());
-    let look = || {
+    let stat = || {
         assert_eq!(fs::read(mount.at("dir/file")).unwrap(), b"content");
         assert_eq!(fs::read_dir(mount.at("dir")).unwrap().count(), 1);
         // Neither present nor missing names.
         assert_errno(fs::metadata(mount.at("dir/none")), &[Errno::NOENT]);
     };
-    assert_ne!(mount.requests(look), 0);
-    assert_eq!(mount.requests(look), 0);
+    assert_ne!(mount.requests(stat), 0);
+    assert_eq!(mount.requests(stat), 0);
 }
 
 #[test]
@@ -333,15 +333,15 @@ fn extended_attributes_are_read_by_name_and_report_their_size() {
         }
         assert_eq!(xattr::list(mount.at(name)).unwrap().count(), 0, "{name}");
     }
-    let get = |key: &str, room: &mut [u8]| rustix::fs::getxattr(mount.at("tiny"), key, room);
+    let get = |key: &str, buffer: &mut [u8]| rustix::fs::getxattr(mount.at("tiny"), key, buffer);
     let ask = |key: &str| rustix::fs::getxattr_query(mount.at("tiny"), key);
     assert_eq!(ask("user.walgit.tier"), Ok(6));
     assert_eq!(get("user.walgit.tier", &mut [0; 3]), Err(Errno::RANGE));
-    let mut room = [0; 64];
-    assert_eq!(get("user.walgit.tier", &mut room[..6]), Ok(6));
-    assert_eq!(&room[..6], b"inline");
-    assert_eq!(get("user.walgit.hash", &mut room), Ok(64));
-    assert_eq!(room, blake3::hash(b"tiny").to_hex().as_bytes());
+    let mut buffer = [0; 64];
+    assert_eq!(get("user.walgit.tier", &mut buffer[..6]), Ok(6));
+    assert_eq!(&buffer[..6], b"inline");
+    assert_eq!(get("user.walgit.hash", &mut buffer), Ok(64));
+    assert_eq!(buffer, blake3::hash(b"tiny").to_hex().as_bytes());
     assert_eq!(ask("user.walgit.other"), Err(Errno::NODATA));
 }
 

@@ -31,7 +31,7 @@ impl Link {
             .build()
             .unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let own = listener.local_addr().unwrap().port();
+        let own_port = listener.local_addr().unwrap().port();
         let there = SocketAddr::from(([127, 0, 0, 1], port));
         let pipe = Pipe {
             delay: round_trip / 2,
@@ -56,7 +56,7 @@ impl Link {
             }
         });
         Link {
-            port: own,
+            port: own_port,
             _runtime: runtime,
         }
     }

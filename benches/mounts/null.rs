@@ -88,7 +88,7 @@ impl Null {
 
 impl Filesystem for Null {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        for wish in [
+        for flag in [
             InitFlags::FUSE_ASYNC_READ,
             InitFlags::FUSE_AUTO_INVAL_DATA,
             InitFlags::FUSE_CACHE_SYMLINKS,
@@ -97,7 +97,7 @@ impl Filesystem for Null {
             InitFlags::FUSE_NO_OPEN_SUPPORT,
             InitFlags::FUSE_PARALLEL_DIROPS,
         ] {
-            let _ = config.add_capabilities(wish);
+            let _ = config.add_capabilities(flag);
         }
         let _ = config.set_max_readahead(1 << 20);
         let _ = config.set_max_background(64);

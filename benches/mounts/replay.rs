@@ -10,7 +10,7 @@ use super::report::Report;
 use super::world::World;
 
 /// Goals for sessions never seen before, and for sessions seen once.
-const GOALS: [f64; 2] = [0.10, 0.03];
+const WAIT_RATIO_GOALS: [f64; 2] = [0.10, 0.03];
 
 pub(crate) fn run(report: &mut Report) {
     let Some(dir) = std::env::var_os("WALGIT_FS_TRACES").map(PathBuf::from) else {
@@ -27,7 +27,11 @@ pub(crate) fn run(report: &mut Report) {
         let [tree, trace] = [&tree, trace].map(|path| path.to_str().unwrap());
         let replayed = world.json(&["debug", "replay", "--tree", tree, trace, trace]);
         let name = Path::new(trace).file_stem().unwrap().to_str().unwrap();
-        for (session, (how, goal)) in ["never seen", "seen once"].iter().zip(GOALS).enumerate() {
+        for (session, (how, goal)) in ["never seen", "seen once"]
+            .iter()
+            .zip(WAIT_RATIO_GOALS)
+            .enumerate()
+        {
             let session = &replayed["sessions"][session];
             let seconds = |key: &str| session[key].as_f64().unwrap();
             report.times(

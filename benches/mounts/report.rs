@@ -116,15 +116,15 @@ impl Row {
 
 /// Ratios as bars, each with a mark at its goal.
 fn chart(rows: &[Row]) -> String {
-    const LINE: usize = 26;
-    const LEFT: f64 = 430.0;
-    const WIDTH: f64 = 360.0;
-    let most = rows
+    const LINE_HEIGHT_PX: usize = 26;
+    const BAR_LEFT_PX: f64 = 430.0;
+    const BAR_WIDTH_PX: f64 = 360.0;
+    let max_ratio = rows
         .iter()
         .map(|row| row.ratio().max(row.goal))
         .fold(1.0, f64::max);
-    let scale = |ratio: f64| ratio / most * WIDTH;
-    let height = rows.len() * LINE + 40;
+    let scale = |ratio: f64| ratio / max_ratio * BAR_WIDTH_PX;
+    let height = rows.len() * LINE_HEIGHT_PX + 40;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"860\" height=\"{height}\" \
          font-family=\"sans-serif\" font-size=\"13\">\n\
@@ -133,25 +133,25 @@ fn chart(rows: &[Row]) -> String {
          the line is the goal)</text>\n"
     );
     for (n, row) in rows.iter().enumerate() {
-        let y = 34 + n * LINE;
+        let y = 34 + n * LINE_HEIGHT_PX;
         let fill = if row.ratio() <= row.goal {
             "#2a7"
         } else {
             "#d73"
         };
-        let (bar, goal) = (scale(row.ratio()).max(1.0), LEFT + scale(row.goal));
+        let (bar, goal) = (scale(row.ratio()).max(1.0), BAR_LEFT_PX + scale(row.goal));
         let label = format!("{} / {}", row.what, row.against).replace('&', "&amp;");
         let label = label.replace('<', "&lt;");
         let _ = writeln!(
             svg,
             "<text x=\"10\" y=\"{}\">{label}</text>\
-             <rect x=\"{LEFT}\" y=\"{y}\" width=\"{bar:.1}\" height=\"16\" fill=\"{fill}\"/>\
+             <rect x=\"{BAR_LEFT_PX}\" y=\"{y}\" width=\"{bar:.1}\" height=\"16\" fill=\"{fill}\"/>\
              <line x1=\"{goal:.1}\" x2=\"{goal:.1}\" y1=\"{}\" y2=\"{}\" stroke=\"#333\"/>\
              <text x=\"{:.1}\" y=\"{}\">{:.2}</text>",
             y + 13,
             y - 3,
             y + 19,
-            LEFT + scale(row.ratio().max(row.goal)) + 8.0,
+            BAR_LEFT_PX + scale(row.ratio().max(row.goal)) + 8.0,
             y + 13,
             row.ratio()
         );

@@ -9,12 +9,12 @@ use super::report::{Report, in_turn, seconds};
 use super::synthetic_repository;
 use super::world::{World, shell};
 
-const MANY: Shape = Shape {
+const LARGE_SHAPE: Shape = Shape {
     folders: 1000,
     files: 1000,
     bytes: 8,
 };
-const FEW: Shape = Shape {
+const SMALL_SHAPE: Shape = Shape {
     folders: 1,
     files: 10,
     bytes: 8,
@@ -22,7 +22,7 @@ const FEW: Shape = Shape {
 
 pub(crate) fn run(report: &mut Report) {
     let world = World::new();
-    let (many, few) = (store(&world, MANY), store(&world, FEW));
+    let (many, few) = (store(&world, LARGE_SHAPE), store(&world, SMALL_SHAPE));
     let mount = |address: &str| {
         let took = seconds(|| world.mount(address));
         world.unmount();
@@ -55,7 +55,7 @@ pub(crate) fn run(report: &mut Report) {
             memory = memory.max(resident);
             took
         },
-        || find(NullMount::new(MANY).path()),
+        || find(NullMount::new(LARGE_SHAPE).path()),
     );
     report.times(
         "find -size over 1,000,000 files, second session",

@@ -93,8 +93,9 @@ fn text(seed: u64) -> Vec<u8> {
         let word = (n + seed * 7919).wrapping_mul(2_654_435_761) % 5000;
         format!("word{word} ").into_bytes()
     });
-    let own = format!("file {seed} ").into_bytes();
-    own.into_iter()
+    let content = format!("file {seed} ").into_bytes();
+    content
+        .into_iter()
         .chain(words)
         .take(SHAPE.bytes as usize)
         .collect()

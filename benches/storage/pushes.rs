@@ -13,8 +13,8 @@ const MAX_REQUEST_RATIO_COMPACTED: f64 = 1.5;
 const PUBLISH_COUNTS: [usize; 3] = [1, 10, 100];
 
 pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
-    let most = PUBLISH_COUNTS[PUBLISH_COUNTS.len() - 1];
-    let commits = commits(repo, most);
+    let max_count = PUBLISH_COUNTS[PUBLISH_COUNTS.len() - 1];
+    let commits = commits(repo, max_count);
     if commits.len() < PUBLISH_COUNTS[1] {
         println!(
             "{name} has {} commits: too few to push one by one",

@@ -17,7 +17,7 @@ use super::pin_dir::PinDir;
 use super::prefetch_budget::PrefetchBudget;
 use super::records::{ClearScope, RecordNamespace};
 use super::single_flight::InFlightTable;
-use super::stats::{CacheStats, Counters, VerifyReport};
+use super::stats::{CacheCounters, CacheStats, VerifyReport};
 use crate::config::Settings;
 use walgit_format::chunk::ChunkRef;
 use walrus_client::BlobStore;
@@ -106,7 +106,7 @@ pub struct Cache {
     pub(super) preloaded: Memory,
     pub(super) disk: Disk,
     pub(super) in_flight: InFlightTables,
-    pub(super) counters: Arc<Counters>,
+    pub(super) counters: Arc<CacheCounters>,
     /// One permit per byte in flight.
     pub(super) in_flight_bytes: Semaphore,
     /// Part of the in-flight budget that prefetches may use.
@@ -129,19 +129,19 @@ impl Cache {
     /// Like [`Cache::open`], but if another process has the cache open, asks it to hand
     /// the cache over and waits up to `timeout`. Blocks.
     pub fn open_within(config: &CacheConfig, timeout: Duration) -> Result<Arc<Self>, CacheError> {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(CacheCounters::default());
         let disk = Disk::open(&config.dir, config.disk_bytes, counters.clone(), timeout)?;
         Ok(Self::with_disk(disk, config.memory_bytes, counters))
     }
 
     /// Creates a cache that stores nothing on disk.
     pub fn in_memory(config: &CacheConfig) -> Arc<Self> {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(CacheCounters::default());
         let disk = Disk::none(&config.dir, counters.clone());
         Self::with_disk(disk, config.memory_bytes, counters)
     }
 
-    fn with_disk(disk: Disk, memory_bytes: u64, counters: Arc<Counters>) -> Arc<Self> {
+    fn with_disk(disk: Disk, memory_bytes: u64, counters: Arc<CacheCounters>) -> Arc<Self> {
         let preloaded = (memory_bytes / PRELOAD_DIVISOR).min(MAX_PRELOAD_BYTES);
         Arc::new(Cache {
             memory: Memory::new(memory_bytes - preloaded),

@@ -4,7 +4,7 @@
 //! `grep -r` read them. A slightly longer ranged read costs a few milliseconds and
 //! saves whole round trips.
 
-use super::limits::MAX_GAP;
+use super::limits::MAX_GAP_BYTES;
 use walgit_format::chunk::{ByteRange, ChunkHash, ChunkRef};
 
 /// Maximum number of table entries to search for neighbours; bounds the work of a
@@ -53,7 +53,7 @@ pub(super) fn coalesce(
             continue;
         }
         let end = next.range().end();
-        if next.location.offset - range.end() > MAX_GAP || end - range.start() > window {
+        if next.location.offset - range.end() > MAX_GAP_BYTES || end - range.start() > window {
             break;
         }
         if is_cached(&next.hash) {

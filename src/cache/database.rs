@@ -18,7 +18,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::error::CacheError;
 use super::failure::{cannot_open, is_damage, refused};
-use super::lock::{self, Lock};
+use super::lock::{self, CacheLock};
 use super::salvage::{self, Salvaged};
 use super::schema::{METADATA, PAGES, RECORDS};
 
@@ -43,7 +43,7 @@ const MIN_FREE_BYTES: u64 = 1 << 20;
 pub(super) struct Database {
     db: DB,
     // Released when the database is closed.
-    lock: Arc<Lock>,
+    lock: Arc<CacheLock>,
 }
 
 impl Deref for Database {
@@ -55,7 +55,7 @@ impl Deref for Database {
 }
 
 impl Database {
-    pub(super) fn lock(&self) -> Arc<Lock> {
+    pub(super) fn lock(&self) -> Arc<CacheLock> {
         self.lock.clone()
     }
 
@@ -101,13 +101,13 @@ pub(super) fn open(
 }
 
 /// Reopens a database that this process has closed.
-pub(super) fn reopen(dir: &Path, lock: Arc<Lock>) -> Result<Database, CacheError> {
+pub(super) fn reopen(dir: &Path, lock: Arc<CacheLock>) -> Result<Database, CacheError> {
     let db = open_db(dir, open_files(dir)?).map_err(|error| refused(dir, &error))?;
     Ok(Database { db, lock })
 }
 
 /// Replaces a database that this process has closed by a new one.
-pub(super) fn renew(dir: &Path, lock: Arc<Lock>) -> Result<Database, CacheError> {
+pub(super) fn renew(dir: &Path, lock: Arc<CacheLock>) -> Result<Database, CacheError> {
     remove(dir)?;
     private_dir(dir)?;
     reopen(dir, lock)

@@ -18,7 +18,7 @@ use walrus_client::BlobStore;
 
 /// Window for neighbours of a fetched base, in stored bytes: bases of one directory
 /// were adjacent when they were stored.
-const BASE_WINDOW: u64 = 64 << 10;
+const BASE_WINDOW_BYTES: u64 = 64 << 10;
 /// Maximum plain bytes of bases held for one fetch, including those of its first
 /// chunk. Neighbours that need more are left out.
 const MAX_FETCH_BASE_BYTES: u64 = 5 * MAX_BASE_BYTES;
@@ -85,7 +85,7 @@ impl Cache {
                 store,
                 table: &table,
                 index,
-                window: BASE_WINDOW,
+                window: BASE_WINDOW_BYTES,
                 purpose,
             })
         });

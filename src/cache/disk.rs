@@ -25,11 +25,11 @@ use super::at_rest::AtRest;
 use super::database::{self, Database};
 use super::error::CacheError;
 use super::failure::is_refusal;
-use super::lock::Lock;
+use super::lock::CacheLock;
 use super::pin_dir::PinDir;
-use super::policy::Policy;
+use super::policy::EvictionPolicy;
 use super::schema::{METADATA, PAGES, decode_metadata, encode_metadata, encode_page, open_page};
-use super::stats::Counters;
+use super::stats::CacheCounters;
 use walgit_format::chunk::{ChunkHash, ChunkRef};
 
 /// Eviction stops at this percentage of the budget, so that it works in batches.
@@ -49,21 +49,21 @@ pub(super) struct Disk {
     /// `None` after release, and in a cache without a disk.
     db: RwLock<Option<Arc<Database>>>,
     /// Exclusive right to open the database; `None` after release.
-    lock: Mutex<Option<Arc<Lock>>>,
+    lock: Mutex<Option<Arc<CacheLock>>>,
     /// Held while the database is reopened.
     pub(super) reopening: Mutex<()>,
     pub(super) pins: PinDir,
-    policy: Mutex<Policy>,
-    pub(super) counters: Arc<Counters>,
+    policy: Mutex<EvictionPolicy>,
+    pub(super) counters: Arc<CacheCounters>,
     /// Age of the next entry.
     next_age: AtomicU64,
     collecting: Arc<AtomicBool>,
-    failures: Mutex<Failures>,
+    failures: Mutex<DiskFailures>,
 }
 
 /// Recent disk failures.
 #[derive(Debug, Default)]
-pub(super) struct Failures {
+pub(super) struct DiskFailures {
     /// Time and error of the last failed write.
     pub(super) last_write: Option<(Instant, CacheError)>,
     warned: Option<Instant>,
@@ -81,7 +81,7 @@ impl Disk {
     pub(super) fn open(
         dir: &Path,
         budget: u64,
-        counters: Arc<Counters>,
+        counters: Arc<CacheCounters>,
         timeout: Duration,
     ) -> Result<Self, CacheError> {
         let (db, salvaged) = database::open(dir, timeout)?;
@@ -97,18 +97,18 @@ impl Disk {
     }
 
     /// Creates a disk cache that holds nothing.
-    pub(super) fn none(dir: &Path, counters: Arc<Counters>) -> Self {
+    pub(super) fn none(dir: &Path, counters: Arc<CacheCounters>) -> Self {
         Disk::with(dir, 0, counters, None)
     }
 
-    fn with(dir: &Path, budget: u64, counters: Arc<Counters>, db: Option<Database>) -> Self {
+    fn with(dir: &Path, budget: u64, counters: Arc<CacheCounters>, db: Option<Database>) -> Self {
         Disk {
             dir: dir.into(),
             lock: Mutex::new(db.as_ref().map(Database::lock)),
             reopening: Mutex::default(),
             db: RwLock::new(db.map(Arc::new)),
             pins: PinDir::of(dir),
-            policy: Mutex::new(Policy::new(budget)),
+            policy: Mutex::new(EvictionPolicy::new(budget)),
             counters,
             next_age: AtomicU64::new(0),
             collecting: Arc::default(),
@@ -138,11 +138,11 @@ impl Disk {
         &self.dir
     }
 
-    pub(super) fn policy(&self) -> MutexGuard<'_, Policy> {
+    pub(super) fn policy(&self) -> MutexGuard<'_, EvictionPolicy> {
         self.policy.lock()
     }
 
-    pub(super) fn failures(&self) -> MutexGuard<'_, Failures> {
+    pub(super) fn failures(&self) -> MutexGuard<'_, DiskFailures> {
         self.failures.lock()
     }
 
@@ -180,7 +180,7 @@ impl Disk {
         std::mem::replace(&mut *self.db.write(), db)
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Option<Arc<Lock>>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Option<Arc<CacheLock>>> {
         self.lock.lock()
     }
 
@@ -201,7 +201,7 @@ impl Disk {
     /// was. Does not close it: that would write files where another process may
     /// have created a database.
     pub(super) fn abandon_if_displaced(&self) -> bool {
-        let is_displaced = |lock: &Arc<Lock>| !lock.is_of(&self.dir);
+        let is_displaced = |lock: &Arc<CacheLock>| !lock.is_of(&self.dir);
         if !self.lock().as_ref().is_some_and(is_displaced) {
             return false;
         }
@@ -255,7 +255,7 @@ impl Disk {
             }
             None => {
                 tracing::warn!("dropped a damaged cache entry, page {name}");
-                Counters::add(&self.counters.corrupt_dropped, 1);
+                CacheCounters::add(&self.counters.corrupt_dropped, 1);
                 self.drop_entries(&[*name]);
                 None
             }
@@ -324,7 +324,7 @@ impl Disk {
             }
             policy.evict_to(budget / 100 * EVICT_TO_PERCENT)
         };
-        Counters::add(&self.counters.evictions, evicted.len() as u64);
+        CacheCounters::add(&self.counters.evictions, evicted.len() as u64);
         self.delete(&evicted);
         if self.real_bytes() > self.real_limit() {
             self.collect_in_background();
@@ -450,7 +450,7 @@ impl Disk {
     /// Records a failure. A full disk fails at every write: counts each, but warns
     /// at most once per [`WARNING_INTERVAL`].
     pub(super) fn failed(&self, error: &CacheError) {
-        Counters::add(&self.counters.disk_errors, 1);
+        CacheCounters::add(&self.counters.disk_errors, 1);
         let mut failures = self.failures();
         if (failures.warned).is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
             failures.warned = Some(Instant::now());

@@ -18,27 +18,27 @@ type Refusal = (Errno, &'static str);
 
 /// System errors that do not indicate damage.
 const REFUSALS: [Refusal; 15] = [
-    (Errno::NOSPC, SPACE),
-    (Errno::DQUOT, SPACE),
-    (Errno::FBIG, SPACE),
-    (Errno::MFILE, FILES),
-    (Errno::NFILE, FILES),
-    (Errno::ACCESS, OWNER),
-    (Errno::PERM, OWNER),
-    (Errno::ROFS, ELSEWHERE),
-    (Errno::IO, DISK),
-    (Errno::NXIO, DISK),
-    (Errno::NODEV, DISK),
-    (Errno::STALE, DISK),
+    (Errno::NOSPC, SPACE_REMEDY),
+    (Errno::DQUOT, SPACE_REMEDY),
+    (Errno::FBIG, SPACE_REMEDY),
+    (Errno::MFILE, OPEN_FILES_REMEDY),
+    (Errno::NFILE, OPEN_FILES_REMEDY),
+    (Errno::ACCESS, OWNER_REMEDY),
+    (Errno::PERM, OWNER_REMEDY),
+    (Errno::ROFS, LOCATION_REMEDY),
+    (Errno::IO, DISK_REMEDY),
+    (Errno::NXIO, DISK_REMEDY),
+    (Errno::NODEV, DISK_REMEDY),
+    (Errno::STALE, DISK_REMEDY),
     (Errno::NOMEM, "free some memory"),
     (Errno::AGAIN, "try again"),
     (Errno::BUSY, "try again"),
 ];
-const SPACE: &str = "free some space there, or set XDG_CACHE_HOME to another disk";
-const FILES: &str = "raise the limit of open files (ulimit -n)";
-const OWNER: &str = "make it yours (sudo chown -R \"$USER\"), or set XDG_CACHE_HOME";
-const ELSEWHERE: &str = "set XDG_CACHE_HOME to a directory that can be written to";
-const DISK: &str = "check the disk (dmesg), or set XDG_CACHE_HOME to another one";
+const SPACE_REMEDY: &str = "free some space there, or set XDG_CACHE_HOME to another disk";
+const OPEN_FILES_REMEDY: &str = "raise the limit of open files (ulimit -n)";
+const OWNER_REMEDY: &str = "make it yours (sudo chown -R \"$USER\"), or set XDG_CACHE_HOME";
+const LOCATION_REMEDY: &str = "set XDG_CACHE_HOME to a directory that can be written to";
+const DISK_REMEDY: &str = "check the disk (dmesg), or set XDG_CACHE_HOME to another one";
 
 /// Returns the error for a cache that the system prevents from opening.
 pub(super) fn cannot_open(dir: &Path, error: &io::Error) -> CacheError {

@@ -13,7 +13,7 @@ use super::limits::MAX_IN_FLIGHT_BYTES;
 use super::memory::detach;
 use super::prefetch_budget::{self, PrefetchPermit};
 use super::single_flight::{FetchGuard, InFlightFetch, InFlightTable, PrefetchHandle, Priority};
-use super::stats::Counters;
+use super::stats::CacheCounters;
 use walgit_format::chunk::{ChunkHash, ChunkRef};
 use walrus_client::{BlobStore, ReadRange, Rejected, StoreError};
 
@@ -76,7 +76,7 @@ impl Cache {
             }
             if !missed {
                 missed = true;
-                Counters::add(&self.counters.misses, 1);
+                CacheCounters::add(&self.counters.misses, 1);
             }
             let (_, fetch) = self.join_or_start_fetch(request, Priority::Demand);
             let completed = fetch.completed().await;
@@ -203,7 +203,7 @@ impl Cache {
         let bases = match bases {
             Ok(bases) => bases,
             Err(error) => {
-                Counters::add(&self.counters.failed_fetches, 1);
+                CacheCounters::add(&self.counters.failed_fetches, 1);
                 return guard.end(Err(error));
             }
         };
@@ -218,7 +218,7 @@ impl Cache {
             guard.complete(raw);
             return guard.end(Ok(()));
         }
-        Counters::add(&self.counters.fetches, 1);
+        CacheCounters::add(&self.counters.fetches, 1);
         let mut arrived: Vec<(ChunkRef, Bytes, Bytes)> = Vec::with_capacity(read.chunks.len());
         let blob = read.chunks[0].location.blob;
         let mut accept = |bytes: Bytes| {
@@ -229,7 +229,7 @@ impl Cache {
                     Ok(raw) => arrived.push((chunk.clone(), stored, detach(chunk, raw))),
                     Err(why) if i == 0 => return Err(Rejected::because(why)),
                     // A corrupt neighbour does not fail the requested chunk.
-                    Err(_) => Counters::add(&self.counters.corrupt_dropped, 1),
+                    Err(_) => CacheCounters::add(&self.counters.corrupt_dropped, 1),
                 }
             }
             Ok(())
@@ -237,16 +237,16 @@ impl Cache {
         let result = tokio::select! {
             biased;
             () = fetch.cancelled() => {
-                Counters::add(&self.counters.called_off, 1);
+                CacheCounters::add(&self.counters.called_off, 1);
                 return;
             }
             result = store.read(blob, ReadRange::Part(read.range), &mut accept) => result,
         };
         if let Err(error) = result {
-            Counters::add(&self.counters.failed_fetches, 1);
+            CacheCounters::add(&self.counters.failed_fetches, 1);
             return guard.end(Err(error.into()));
         }
-        Counters::add(&self.counters.fetched_bytes, read.range.len());
+        CacheCounters::add(&self.counters.fetched_bytes, read.range.len());
         for (chunk, _, raw) in &arrived {
             self.memory.insert(chunk.hash, raw.clone());
         }

@@ -6,4 +6,4 @@ pub(super) const MAX_IN_FLIGHT_BYTES: u64 = 32 << 20;
 
 /// Maximum gap in bytes between two chunks that is fetched and discarded instead of
 /// splitting the read: at 20 Mbit/s it costs 2 ms, a separate request a round trip.
-pub const MAX_GAP: u64 = 4096;
+pub const MAX_GAP_BYTES: u64 = 4096;

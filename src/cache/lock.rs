@@ -24,11 +24,11 @@ const MAX_COMMAND_CHARS: usize = 60;
 
 /// Exclusive right to open the database; released on drop.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(super) struct CacheLock {
     file: FileLock,
 }
 
-impl Lock {
+impl CacheLock {
     /// Returns whether this is still the lock file of the database in `dir`.
     pub(super) fn is_of(&self, dir: &Path) -> bool {
         self.file.is_at(&sibling_path(dir, ".lock"))
@@ -40,7 +40,7 @@ impl Lock {
 ///
 /// # Errors
 /// [`CacheError::Busy`], with the owning process.
-pub(super) fn acquire(dir: &Path, timeout: Duration) -> Result<Lock, CacheError> {
+pub(super) fn acquire(dir: &Path, timeout: Duration) -> Result<CacheLock, CacheError> {
     // Another process is waiting already.
     if timeout.is_zero() && is_wanted(dir) {
         return Err(busy(dir));
@@ -80,7 +80,7 @@ pub(super) fn sibling_path(dir: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn try_acquire(dir: &Path) -> Result<Option<Lock>, CacheError> {
+fn try_acquire(dir: &Path) -> Result<Option<CacheLock>, CacheError> {
     let locked = FileLock::try_exclusive(&sibling_path(dir, ".lock"));
     let Some(lock) = locked.map_err(|error| cannot_open(dir, &error))? else {
         return Ok(None);
@@ -93,7 +93,7 @@ fn try_acquire(dir: &Path) -> Result<Option<Lock>, CacheError> {
         writeln!(file, "{}", std::process::id())
     };
     let _ = write_pid();
-    Ok(Some(Lock { file: lock }))
+    Ok(Some(CacheLock { file: lock }))
 }
 
 fn busy(dir: &Path) -> CacheError {

@@ -10,7 +10,7 @@ use super::error::CacheError;
 use super::failure::is_refusal;
 use super::records::ClearScope;
 use super::schema::{PAGES, RECORDS, open_page};
-use super::stats::{Counters, VerifyReport};
+use super::stats::{CacheCounters, VerifyReport};
 
 /// Maximum time to wait until the database is no longer in use.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,7 +93,7 @@ impl Disk {
             }
             progress(done as u64 + 1, total);
         }
-        Counters::add(&self.counters.corrupt_dropped, report.dropped);
+        CacheCounters::add(&self.counters.corrupt_dropped, report.dropped);
         Ok(report)
     }
 }

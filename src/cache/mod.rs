@@ -63,7 +63,7 @@ mod view;
 pub use chunk_cache::{Cache, CacheConfig};
 pub use error::CacheError;
 pub use fetch::PrefetchGoal;
-pub use limits::MAX_GAP;
+pub use limits::MAX_GAP_BYTES;
 pub use pins::Pin;
 pub use prefetch_budget::request_bytes;
 pub use records::{ClearScope, RecordNamespace};

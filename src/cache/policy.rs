@@ -29,7 +29,7 @@ enum Queue {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct PolicyEntry {
     size: u32,
     uses: u8,
     queue: Queue,
@@ -37,9 +37,9 @@ struct Entry {
 
 /// Sizes and use counts of entries, and their eviction order.
 #[derive(Debug, Default)]
-pub(super) struct Policy {
+pub(super) struct EvictionPolicy {
     budget: u64,
-    entries: HashMap<ChunkHash, Entry>,
+    entries: HashMap<ChunkHash, PolicyEntry>,
     small: VecDeque<ChunkHash>,
     main: VecDeque<ChunkHash>,
     small_bytes: u64,
@@ -51,11 +51,11 @@ pub(super) struct Policy {
     ghost_set: HashSet<ChunkHash>,
 }
 
-impl Policy {
+impl EvictionPolicy {
     pub(super) fn new(budget: u64) -> Self {
-        Policy {
+        EvictionPolicy {
             budget,
-            ..Policy::default()
+            ..EvictionPolicy::default()
         }
     }
 
@@ -93,7 +93,7 @@ impl Policy {
         } else {
             Queue::Small
         };
-        let entry = Entry {
+        let entry = PolicyEntry {
             size,
             uses: 0,
             queue,
@@ -111,9 +111,9 @@ impl Policy {
 
     /// Removes all entries; the pins remain.
     pub(super) fn clear_entries(&mut self) {
-        *self = Policy {
+        *self = EvictionPolicy {
             pins: std::mem::take(&mut self.pins),
-            ..Policy::new(self.budget)
+            ..EvictionPolicy::new(self.budget)
         };
     }
 
@@ -162,7 +162,7 @@ impl Policy {
     /// Returns the entries that were used again, so that the next session does not
     /// treat them as new.
     pub(super) fn promoted(&self) -> Vec<ChunkHash> {
-        let promoted = |entry: &Entry| entry.queue != Queue::Small || entry.uses > 0;
+        let promoted = |entry: &PolicyEntry| entry.queue != Queue::Small || entry.uses > 0;
         let entries = self.entries.iter().filter(|(_, entry)| promoted(entry));
         entries.map(|(hash, _)| *hash).collect()
     }
@@ -238,7 +238,7 @@ mod tests {
     /// Reads `trace` through a cache of `budget` entries of size 1; returns the
     /// hits.
     fn hits(budget: u64, trace: impl Iterator<Item = u32>) -> usize {
-        let mut policy = Policy::new(budget);
+        let mut policy = EvictionPolicy::new(budget);
         trace
             .filter(|&n| {
                 let hit = policy.contains(&hash(n));
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn entries_promoted_in_an_earlier_session_outlive_new_ones() {
-        let mut policy = Policy::new(10);
+        let mut policy = EvictionPolicy::new(10);
         for n in 0..5 {
             policy.insert(hash(n), 1, true);
         }
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn pinned_entries_are_never_evicted() {
-        let mut policy = Policy::new(10);
+        let mut policy = EvictionPolicy::new(10);
         (0..4).for_each(|n| policy.pin(hash(n)));
         for n in 0..100 {
             policy.insert(hash(n), 1, false);
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn an_entry_with_two_pins_stays_until_both_are_removed() {
-        let mut policy = Policy::new(2);
+        let mut policy = EvictionPolicy::new(2);
         policy.insert(hash(1), 1, false);
         policy.pin(hash(1));
         policy.pin(hash(1));
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn an_entry_pinned_before_it_is_inserted_is_not_evicted() {
-        let mut policy = Policy::new(1);
+        let mut policy = EvictionPolicy::new(1);
         policy.pin(hash(1));
         policy.insert(hash(1), 5, false);
         assert!(policy.evict_to(1).is_empty());
@@ -339,7 +339,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_budget_is_kept_and_bytes_add_up(ops in proptest::collection::vec((0u8..4, 0u32..40, 1u32..300), 1..400)) {
-            let mut policy = Policy::new(2000);
+            let mut policy = EvictionPolicy::new(2000);
             let mut model: HashMap<ChunkHash, u32> = HashMap::new();
             for (op, n, size) in ops {
                 match op {
@@ -353,8 +353,8 @@ mod tests {
                         model.remove(&hash(n));
                     }
                 }
-                for gone in policy.evict_to(2000) {
-                    prop_assert!(model.remove(&gone).is_some());
+                for victim in policy.evict_to(2000) {
+                    prop_assert!(model.remove(&victim).is_some());
                 }
                 prop_assert!(policy.bytes() <= 2000);
                 prop_assert_eq!(policy.bytes(), model.values().map(|&s| u64::from(s)).sum::<u64>());

@@ -17,10 +17,10 @@ use super::limits::MAX_IN_FLIGHT_BYTES;
 use super::memory::detach;
 use super::records::RecordNamespace;
 use super::single_flight::{FetchGuard, InFlightFetch, PrefetchHandle, Priority};
-use super::stats::Counters;
+use super::stats::CacheCounters;
 use super::view::CacheView;
 use walgit_format::chunk::{ByteRange, ChunkRef, MAX_DATA_CHUNK, Proof, WholeBlob};
-use walrus_client::{BlobStore, MAX_PAYLOAD, ReadRange, Rejected, StoreError};
+use walrus_client::{BlobStore, MAX_PAYLOAD_BYTES, ReadRange, Rejected, StoreError};
 use walrus_encoding::blob_id;
 
 /// Blobs up to this length are verified in memory; longer ones on disk.
@@ -82,7 +82,7 @@ impl Cache {
         if let Some(pieces) = self.view(store.at_rest()).raw_file(file) {
             return Ok(pieces);
         }
-        Counters::add(&self.counters.misses, 1);
+        CacheCounters::add(&self.counters.misses, 1);
         let fetch = self.join_or_start_file(store, file, Priority::Demand);
         fetch.completed().await
     }
@@ -133,7 +133,7 @@ impl Cache {
             guard.complete(pieces);
             return guard.end(Ok(()));
         }
-        Counters::add(&self.counters.fetches, 1);
+        CacheCounters::add(&self.counters.fetches, 1);
         let verify = async {
             let is_long = file.size > MAX_IN_MEMORY_BYTES && !file.sealed;
             match &file.proof {
@@ -144,16 +144,16 @@ impl Cache {
         let verified = tokio::select! {
             biased;
             () = fetch.cancelled() => {
-                Counters::add(&self.counters.called_off, 1);
+                CacheCounters::add(&self.counters.called_off, 1);
                 return;
             }
             verified = verify => verified,
         };
         if verified.is_err() {
-            Counters::add(&self.counters.failed_fetches, 1);
+            CacheCounters::add(&self.counters.failed_fetches, 1);
         }
         let persisted = verified.map(|pieces| {
-            Counters::add(&self.counters.fetched_bytes, file.size);
+            CacheCounters::add(&self.counters.fetched_bytes, file.size);
             guard.complete(pieces.into());
         });
         guard.end(persisted);
@@ -164,10 +164,10 @@ impl Cache {
         store: &Arc<dyn BlobStore>,
         file: &WholeBlob,
     ) -> Result<Vec<ChunkRef>, CacheError> {
-        if file.size > MAX_PAYLOAD {
+        if file.size > MAX_PAYLOAD_BYTES {
             return Err(CacheError::from(StoreError::TooLarge {
                 len: file.size,
-                limit: MAX_PAYLOAD,
+                limit: MAX_PAYLOAD_BYTES,
                 place: "this program, which must hold such a file in memory to check it".into(),
             }));
         }

@@ -56,7 +56,7 @@ impl Disk {
             backup,
             records,
         } = salvaged;
-        let kept = records.and_then(|records| {
+        let restored = records.and_then(|records| {
             let learned = |key: &[u8]| key.first() == Some(&RecordNamespace::Profiles.prefix());
             let count = records.iter().filter(|(key, _)| learned(key)).count();
             let put = || -> Result<(), CacheError> {
@@ -72,12 +72,12 @@ impl Disk {
             };
             put().map(|()| count).map_err(|error| error.to_string())
         });
-        let kept = match kept {
+        let restored = match restored {
             Ok(count) => format!("pins and {count} learned profiles were kept"),
             Err(why) => format!("pins were kept, learned profiles could not be read ({why})"),
         };
         tracing::warn!(
-            "the cache in {} was damaged ({damage}): {kept}, content is fetched again; \
+            "the cache in {} was damaged ({damage}): {restored}, content is fetched again; \
              the old one is in {} and may be deleted",
             self.dir().display(),
             backup.display()

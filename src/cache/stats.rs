@@ -9,11 +9,11 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counters since the cache was opened.
         #[derive(Debug, Default)]
-        pub(super) struct Counters {
+        pub(super) struct CacheCounters {
             $(pub(super) $name: AtomicU64,)*
         }
 
-        impl Counters {
+        impl CacheCounters {
             /// Returns statistics without sizes.
             pub(super) fn to_stats(&self) -> CacheStats {
                 CacheStats {
@@ -71,7 +71,7 @@ counters! {
     disk_errors,
 }
 
-impl Counters {
+impl CacheCounters {
     pub(super) fn add(counter: &AtomicU64, by: u64) {
         counter.fetch_add(by, Ordering::Relaxed);
     }

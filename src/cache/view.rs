@@ -8,7 +8,7 @@ use super::delta_bases::{BaseBytes, recompress_standalone};
 use super::error::CacheError;
 use super::memory::detach;
 use super::records::RecordNamespace;
-use super::stats::Counters;
+use super::stats::CacheCounters;
 use walgit_format::chunk::{ChunkError, ChunkHash, ChunkRef, SecretKey};
 
 /// Location of a chunk.
@@ -49,7 +49,7 @@ impl CacheView<'_> {
         let is_right = |raw: &Bytes| raw.len() as u64 == u64::from(chunk.raw_len);
         let cache = self.cache;
         if let Some(raw) = cache.memory.get(&chunk.hash) {
-            Counters::add(&cache.counters.memory_hits, 1);
+            CacheCounters::add(&cache.counters.memory_hits, 1);
             return Some(raw).filter(is_right);
         }
         let preloaded = cache.preloaded.take(&chunk.hash);
@@ -57,7 +57,7 @@ impl CacheView<'_> {
         if !is_right(&raw) {
             return None;
         }
-        Counters::add(&cache.counters.disk_hits, 1);
+        CacheCounters::add(&cache.counters.disk_hits, 1);
         cache.memory.insert(chunk.hash, raw.clone());
         Some(raw)
     }
@@ -70,7 +70,7 @@ impl CacheView<'_> {
             && self.residency(&chunk.hash) == Residency::Disk
             && let Some(raw) = self.cache.disk.get(&chunk.hash, self.at_rest)
         {
-            Counters::add(&self.cache.counters.preloaded, 1);
+            CacheCounters::add(&self.cache.counters.preloaded, 1);
             preloaded.insert(chunk.hash, raw);
         }
     }

@@ -17,22 +17,22 @@ use walrus_client::network::NetPolicy;
 
 /// Objects per request, and entries per page of a table: a limit that every node
 /// accepts.
-const PAGE: usize = 50;
+const PAGE_SIZE: usize = 50;
 /// Longest response in bytes. An object has at most 256 KB, which may take four times
 /// as much as JSON; if several objects exceed the limit, they are requested one by
 /// one.
-const MAX_ANSWER: u64 = 4 << 20;
+const MAX_RESPONSE_BYTES: u64 = 4 << 20;
 /// Most entries of one table.
 const MAX_ENTRIES: usize = 100_000;
 /// Most bytes of responses per [`Reading`]; the decoded data takes about as much
 /// memory.
-const MAX_READING: u64 = 96 << 20;
+const MAX_READING_BYTES: u64 = 96 << 20;
 /// Time limit of a [`Reading`], as a multiple of the deadline of a request.
-const MAX_QUESTIONS_TIME: u32 = 10;
+const MAX_READING_DEADLINES: u32 = 10;
 
 /// `make test-interop` checks both queries against the schema of the chain.
-const OBJECTS: &str = include_str!("objects.graphql");
-const FIELDS: &str = include_str!("fields.graphql");
+const OBJECTS_QUERY: &str = include_str!("objects.graphql");
+const FIELDS_QUERY: &str = include_str!("fields.graphql");
 
 /// A full node of the chain.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub struct Reading<'a> {
 }
 
 /// A request in progress, with its latest failure until the retry decision is known.
-struct Question<'a> {
+struct RequestAttempt<'a> {
     chain: &'a Chain,
     /// Starts at 1.
     attempt: AtomicU32,
@@ -106,7 +106,7 @@ impl Chain {
         Reading {
             chain: self,
             bytes: 0,
-            until: Instant::now() + self.deadline * MAX_QUESTIONS_TIME,
+            until: Instant::now() + self.deadline * MAX_READING_DEADLINES,
         }
     }
 
@@ -128,7 +128,7 @@ impl Chain {
     /// Returns the data of the response, and its length in bytes.
     async fn ask(&self, query: &str, variables: Value) -> Result<(Value, u64), ChainError> {
         let body = json!({"query": query, "variables": variables});
-        let question = Question {
+        let question = RequestAttempt {
             chain: self,
             attempt: AtomicU32::new(1),
             failed: Mutex::default(),
@@ -159,12 +159,12 @@ impl Reading<'_> {
         let left = self.until.saturating_duration_since(Instant::now());
         let asked = tokio::time::timeout(left, chain.ask(query, variables)).await;
         let (data, bytes) = asked.map_err(|_| {
-            let seconds = (chain.deadline * MAX_QUESTIONS_TIME).as_secs_f64();
+            let seconds = (chain.deadline * MAX_READING_DEADLINES).as_secs_f64();
             chain.unavailable(format!("no complete response within {seconds} s"))
         })??;
         self.bytes += bytes;
-        if self.bytes > MAX_READING {
-            return Err(chain.too_much(format!("responses of over {MAX_READING} bytes")));
+        if self.bytes > MAX_READING_BYTES {
+            return Err(chain.too_much(format!("responses of over {MAX_READING_BYTES} bytes")));
         }
         Ok(data)
     }
@@ -180,17 +180,19 @@ impl Reading<'_> {
         mut take: impl FnMut(MoveObject) -> Result<(), ChainError> + Send,
     ) -> Result<(), ChainError> {
         let mut left = ids;
-        let mut page = PAGE;
+        let mut page = PAGE_SIZE;
         while !left.is_empty() {
             let now = &left[..left.len().min(page)];
             let keys: Vec<Value> = now.iter().map(|id| json!({"address": id})).collect();
-            match self.ask(OBJECTS, json!({"keys": keys})).await {
+            match self.ask(OBJECTS_QUERY, json!({"keys": keys})).await {
                 Ok(data) => {
                     (answer::objects(&data, now)?.into_iter()).try_for_each(&mut take)?;
                     left = &left[now.len()..];
                 }
                 // Request large objects one by one.
-                Err(ChainError::TooMuch { .. }) if now.len() > 1 && self.bytes <= MAX_READING => {
+                Err(ChainError::TooMuch { .. })
+                    if now.len() > 1 && self.bytes <= MAX_READING_BYTES =>
+                {
                     page = 1;
                 }
                 Err(error) => return Err(error),
@@ -223,8 +225,8 @@ impl Reading<'_> {
         let mut after = Value::Null;
         let mut cursors = HashSet::new();
         loop {
-            let variables = json!({"id": id, "first": PAGE, "after": after});
-            let data = self.ask(FIELDS, variables).await?;
+            let variables = json!({"id": id, "first": PAGE_SIZE, "after": after});
+            let data = self.ask(FIELDS_QUERY, variables).await?;
             let (page, next) = answer::table(&data, id)?;
             let is_empty = page.is_empty();
             entries.extend(page);
@@ -244,7 +246,7 @@ impl Reading<'_> {
     }
 }
 
-impl Question<'_> {
+impl RequestAttempt<'_> {
     async fn ask_once(&self, body: &Value) -> Result<(Value, u64), Verdict<ChainError>> {
         let chain = self.chain;
         let refused = |kind: FailureKind, why: String| {
@@ -272,10 +274,12 @@ impl Question<'_> {
                 _ => heals(kind, status.to_string()),
             });
         }
-        let text = http::body(response, MAX_ANSWER).await.map_err(broken)?;
+        let text = http::body(response, MAX_RESPONSE_BYTES)
+            .await
+            .map_err(broken)?;
         let protocol = |why: String| refused(FailureKind::Protocol, why);
         let text = text.ok_or_else(|| {
-            let what = format!("a response of over {MAX_ANSWER} bytes");
+            let what = format!("a response of over {MAX_RESPONSE_BYTES} bytes");
             self.note_failure(FailureKind::Protocol, &what);
             Verdict::Final(chain.too_much(what))
         })?;
@@ -298,7 +302,7 @@ impl Question<'_> {
     }
 }
 
-impl RetryObserver<ChainError> for Question<'_> {
+impl RetryObserver<ChainError> for RequestAttempt<'_> {
     fn starts(&self, number: u32) {
         self.attempt.store(number, Ordering::Relaxed);
     }

@@ -13,7 +13,8 @@ use super::output;
 use super::progress::PublishBar;
 use super::session::Session;
 use crate::maintenance::compaction::{
-    Candidate, Compacted, CompactionError, Compactor, Selection, SkipReason,
+    CandidateSelection, Compacted, CompactionCandidate, CompactionError, CompactionSkipReason,
+    Compactor,
 };
 use walgit_format::names::RefName;
 use walrus_client::clock::unix_seconds;
@@ -51,7 +52,7 @@ pub(super) struct Compact {
 
 /// A name, and what was done about it.
 struct CompactOutcome {
-    candidate: Candidate,
+    candidate: CompactionCandidate,
     compacted: Option<Result<Compacted, CompactionError>>,
 }
 
@@ -66,7 +67,7 @@ impl Compact {
         };
         let access = session.access()?;
         let compactor = Compactor::new(&settings, session.loader.clone(), access, store);
-        let selection = Selection {
+        let selection = CandidateSelection {
             force: self.force,
             spend: self.spend,
         };
@@ -124,7 +125,7 @@ impl CompactOutcome {
     fn is_failure(&self) -> bool {
         let skip = &self.candidate.skip;
         matches!(self.compacted, Some(Err(_)))
-            || matches!(skip, Some(SkipReason::Unreadable { .. }))
+            || matches!(skip, Some(CompactionSkipReason::Unreadable { .. }))
     }
 
     fn row(&self, currency: &str) -> [String; 8] {
@@ -194,17 +195,17 @@ impl CompactOutcome {
 }
 
 /// Explains why a name is not compacted.
-fn reason(skip: &SkipReason, currency: &str) -> String {
+fn reason(skip: &CompactionSkipReason, currency: &str) -> String {
     match skip {
-        SkipReason::Little => "the improvement is too small".into(),
-        SkipReason::Cooling { until } => {
+        CompactionSkipReason::Little => "the improvement is too small".into(),
+        CompactionSkipReason::Cooling { until } => {
             let hours = until.saturating_sub(unix_seconds()).div_ceil(3600);
             format!("compacted a short time ago; again in {hours} h, or with --force")
         }
-        SkipReason::Costs { left } => {
+        CompactionSkipReason::Costs { left } => {
             let left = output::money(*left, currency);
             format!("costs more than the {left} that may be spent")
         }
-        SkipReason::Unreadable { error } => error.clone(),
+        CompactionSkipReason::Unreadable { error } => error.clone(),
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Cost {
 
 /// A layout, and its cost.
 #[derive(Serialize)]
-struct Layout {
+struct LayoutCost {
     #[serde(flatten)]
     bill: Bill,
     /// Per epoch, without the cost of writing.
@@ -58,9 +58,9 @@ struct CostReport<'a> {
     bytes: u64,
     epochs: u32,
     price: &'a Price,
-    now: Layout,
-    one_blob_a_file: Layout,
-    quilts: Layout,
+    now: LayoutCost,
+    one_blob_a_file: LayoutCost,
+    quilts: LayoutCost,
     missing: Vec<String>,
 }
 
@@ -90,7 +90,7 @@ impl Cost {
         })?;
         let price = settings.price();
         let epochs = self.epochs.unwrap_or(settings.network.value.epochs);
-        let layout = |bill: Bill| Layout {
+        let layout = |bill: Bill| LayoutCost {
             bill,
             epoch: bill.price(&price, 1) - bill.price(&price, 0),
             total: bill.price(&price, epochs),
@@ -168,7 +168,7 @@ impl CostReport<'_> {
             "",
         ];
         let now = self.now.bill.billed.max(1) as f64;
-        let row = |name: &str, layout: &Layout, times: String| {
+        let row = |name: &str, layout: &LayoutCost, times: String| {
             [
                 format!("  {name}"),
                 layout.bill.blobs.to_string(),
@@ -179,7 +179,7 @@ impl CostReport<'_> {
                 times,
             ]
         };
-        let times = |layout: &Layout| format!("{:.1} times", layout.bill.billed as f64 / now);
+        let times = |layout: &LayoutCost| format!("{:.1} times", layout.bill.billed as f64 / now);
         output::table_with_headings(
             headings,
             [

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::context::Context;
 use super::output;
 use crate::config::Dirs;
-use crate::daemon::{self, Client, DaemonState, DaemonStatus, Stopped};
+use crate::daemon::{self, Client, DaemonState, DaemonStatus, StopOutcome};
 
 /// Show, stop or restart the background process that serves mounts
 ///
@@ -120,16 +120,16 @@ fn stop(context: &Context) -> Result<()> {
     let dirs = Dirs::from_environment()?;
     let stopped = context.wait(daemon::stop(&dirs))?;
     let report = match &stopped {
-        Stopped::Absent => json!({ "stopped": false }),
-        Stopped::Ended { pid } => json!({ "stopped": true, "pid": pid }),
+        StopOutcome::Absent => json!({ "stopped": false }),
+        StopOutcome::Ended { pid } => json!({ "stopped": true, "pid": pid }),
     };
     context.report(&report, || output::line(describe(&stopped)))
 }
 
-fn describe(stopped: &Stopped) -> &'static str {
+fn describe(stopped: &StopOutcome) -> &'static str {
     match stopped {
-        Stopped::Absent => "no daemon is running",
-        Stopped::Ended { .. } => "the daemon has ended, and its mounts are unmounted",
+        StopOutcome::Absent => "no daemon is running",
+        StopOutcome::Ended { .. } => "the daemon has ended, and its mounts are unmounted",
     }
 }
 
@@ -146,7 +146,7 @@ fn restart(context: &Context) -> Result<ExitCode> {
             Err(error) => output::error(error.as_ref()),
         }
     }
-    let report = json!({ "stopped": stopped != Stopped::Absent, "mounted": dirs });
+    let report = json!({ "stopped": stopped != StopOutcome::Absent, "mounted": dirs });
     context.report(&report, || {
         for dir in &dirs {
             outln!("{} is mounted again", dir.display())?;

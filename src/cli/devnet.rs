@@ -34,7 +34,7 @@ pub(super) struct Devnet {
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_BODY)]
     max_body: u64,
     /// Largest encoded quilt that can be stored, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = walrus_devnet::DEFAULT_MAX_QUILT)]
+    #[arg(long, value_name = "BYTES", default_value_t = walrus_devnet::DEFAULT_MAX_QUILT_BYTES)]
     max_quilt: u64,
     /// Largest blob that can be read, in bytes [default: unlimited]
     #[arg(long, value_name = "BYTES")]

@@ -16,7 +16,7 @@ use super::progress::{FsckBar, byte_bar};
 use super::session::Session;
 use super::{fsck, ledger, output};
 use crate::cache::{Cache, CacheConfig, CacheError};
-use crate::config::{Origin, Settings};
+use crate::config::{SettingOrigin, Settings};
 use crate::daemon::{self, DaemonPhase, Overview};
 use crate::lifecycle::fsck::{FsckOptions, FsckReport, ReadScope};
 use walgit_format::Address;
@@ -51,7 +51,7 @@ pub(super) struct Doctor {
 struct EffectiveSetting {
     name: String,
     value: String,
-    origin: Origin,
+    origin: SettingOrigin,
 }
 
 #[derive(Serialize)]
@@ -186,7 +186,7 @@ fn effective(settings: &Settings) -> Vec<EffectiveSetting> {
     let (network, origin) = (&settings.network.value, &settings.network.origin);
     let path = |path: &Path| path.display().to_string();
     let mut rows = Vec::new();
-    let mut add = |name: &str, value: String, origin: &Origin| {
+    let mut add = |name: &str, value: String, origin: &SettingOrigin| {
         rows.push(EffectiveSetting {
             name: name.into(),
             value,
@@ -198,7 +198,7 @@ fn effective(settings: &Settings) -> Vec<EffectiveSetting> {
     } else {
         format!("{} (missing)", path(&settings.file))
     };
-    add("config file", file, &Origin::Default);
+    add("config file", file, &SettingOrigin::Default);
     add("network", network.name.clone(), origin);
     match &network.place {
         NetworkPlace::Local { dir } => add("blobs", path(dir), origin),
@@ -214,7 +214,7 @@ fn effective(settings: &Settings) -> Vec<EffectiveSetting> {
     add("Sui node", sui, origin);
     add("sign-in", network.auth.name().into(), origin);
     add("largest blob", output::bytes(network.max_body), origin);
-    add("cache", path(&settings.dirs.cache), &Origin::Default);
+    add("cache", path(&settings.dirs.cache), &SettingOrigin::Default);
     let disk = &settings.cache_disk;
     add("cache on disk", output::bytes(disk.value), &disk.origin);
     let memory = &settings.cache_memory;
@@ -230,7 +230,7 @@ fn effective(settings: &Settings) -> Vec<EffectiveSetting> {
     rows.push(EffectiveSetting {
         name: "daemon's sockets".into(),
         value: path(&settings.dirs.daemon()),
-        origin: Origin::Default,
+        origin: SettingOrigin::Default,
     });
     rows
 }
@@ -246,9 +246,9 @@ fn policy(settings: &Settings) -> Vec<EffectiveSetting> {
             value => value.to_string(),
         },
         origin: if settings.policy_set.contains(&name) {
-            Origin::File
+            SettingOrigin::File
         } else {
-            Origin::Default
+            SettingOrigin::Default
         },
         name: format!("net.{name}"),
     };
@@ -258,7 +258,7 @@ fn policy(settings: &Settings) -> Vec<EffectiveSetting> {
 /// Checks the daemon and every mounted folder.
 fn mounts(overview: &Overview) -> Vec<HealthCheck> {
     let daemon = &overview.daemon;
-    let said = match (daemon.state, daemon.pid) {
+    let daemon_message = match (daemon.state, daemon.pid) {
         (DaemonPhase::Absent, _) => "none runs; the first mount starts it".into(),
         (DaemonPhase::Running, Some(pid)) => match &daemon.message {
             None => format!("process {pid} answers and has the cache open"),
@@ -268,12 +268,12 @@ fn mounts(overview: &Overview) -> Vec<HealthCheck> {
     };
     let mut checks = vec![HealthCheck {
         name: "daemon".into(),
-        ok: daemon.is_well(),
-        message: said,
+        ok: daemon.is_healthy(),
+        message: daemon_message,
     }];
     checks.extend(overview.folders.iter().map(|folder| HealthCheck {
         name: folder.mountpoint.clone(),
-        ok: folder.is_well(),
+        ok: folder.is_healthy(),
         message: folder.message.clone().unwrap_or_else(|| "answers".into()),
     }));
     checks

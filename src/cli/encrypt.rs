@@ -20,7 +20,7 @@ use walgit_format::names::RefName;
 use walrus_client::auth::SecretLocation;
 
 /// Maximum length of the part of a key's name that comes from the repository.
-const MAX_STEM: usize = 48;
+const MAX_STEM_CHARS: usize = 48;
 
 /// Encryption options.
 #[derive(Debug, Args)]
@@ -66,7 +66,7 @@ pub(super) struct ChosenKey {
     /// Its name among the user's keys.
     name: String,
     /// Whether this command created it.
-    made: bool,
+    created: bool,
 }
 
 /// The key that is kept for a repository.
@@ -75,9 +75,11 @@ pub(super) struct StoredKey {
     /// Its name among the user's keys.
     pub(super) name: String,
     /// Its location.
-    pub(super) kept: SecretLocation,
+    #[serde(rename = "kept")]
+    pub(super) location: SecretLocation,
     /// Whether this command created it.
-    pub(super) made: bool,
+    #[serde(rename = "made")]
+    pub(super) created: bool,
 }
 
 impl EncryptionArgs {
@@ -122,7 +124,7 @@ impl EncryptionArgs {
         let given = given.next().filter(|_| !rewrites || self.encrypt);
         let old_key = before.and_then(|before| before.key);
         let name = key_name(&settings.network.value.name, name);
-        let (key, made) = match (given, old_key) {
+        let (key, created) = match (given, old_key) {
             (Some(key), _) => (key, false),
             (None, Some(key)) if !self.fresh => (key, false),
             // Reuse the key of an interrupted first publish.
@@ -133,7 +135,7 @@ impl EncryptionArgs {
             (None, Some(_)) => (new_key()?, true),
         };
         Ok(EncryptionChoice {
-            key: Some(ChosenKey { key, name, made }),
+            key: Some(ChosenKey { key, name, created }),
             previous: previous.filter(|_| !self.fresh),
             old,
         })
@@ -199,8 +201,8 @@ impl ChosenKey {
         }
         Ok(StoredKey {
             name,
-            kept: stored.location,
-            made: self.made,
+            location: stored.location,
+            created: self.created,
         })
     }
 }
@@ -214,10 +216,10 @@ fn new_key() -> Result<SecretKey> {
 fn key_name(network: &str, name: &RefName) -> String {
     let whole = format!("{network}.{name}");
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if whole.len() <= MAX_STEM && whole.chars().all(fits) && !whole.starts_with('.') {
+    if whole.len() <= MAX_STEM_CHARS && whole.chars().all(fits) && !whole.starts_with('.') {
         return whole;
     }
-    let plain: String = (whole.chars().filter(|&c| fits(c)).take(MAX_STEM)).collect();
+    let plain: String = (whole.chars().filter(|&c| fits(c)).take(MAX_STEM_CHARS)).collect();
     let rest = &ChunkHash::of(whole.as_bytes()).to_string()[..8];
     format!("{}-{rest}", plain.trim_start_matches('.'))
 }

@@ -10,9 +10,9 @@ use serde_json::json;
 use super::args::Keys;
 use super::context::Context;
 use super::{output, profile};
-use crate::config::{Origin, Settings};
+use crate::config::{SettingOrigin, Settings};
 use crate::publish::analyze::{CensusProgress, census};
-use crate::publish::tier::{RuledOut, Score, TierDecision, TierFacts, choose};
+use crate::publish::tier::{RuledOut, TierDecision, TierFacts, TierScore, choose};
 use crate::repo::Tier;
 use walgit_prefetch::Profile;
 use walgit_prefetch::model::Limits;
@@ -50,9 +50,9 @@ struct ValueSources {
 }
 
 /// No progress bar for a single file.
-struct NoProgress;
+struct NoCensusProgress;
 
-impl CensusProgress for NoProgress {}
+impl CensusProgress for NoCensusProgress {}
 
 impl Explain {
     pub(super) fn run(self, context: &Context) -> Result<()> {
@@ -63,14 +63,14 @@ impl Explain {
             "{shown}: not a file; give a file on disk"
         );
         let mut found = None;
-        census(&self.file, &NoProgress, |file| found = Some(file))?;
+        census(&self.file, &NoCensusProgress, |file| found = Some(file))?;
         let found = found.with_context(|| format!("{shown}: cannot be analyzed"))?;
         let tiers = &settings.tiers.value;
         let bounds = (settings.network.value.max_body, None);
         let analysis = (found.analysis.class, found.analysis.compressible);
         let mut facts = TierFacts::published(found.size, analysis, bounds, tiers);
         let preset = match settings.tiers.origin {
-            Origin::Default => "default",
+            SettingOrigin::Default => "default",
             _ => "config file",
         };
         let mut sources = ValueSources {
@@ -208,7 +208,7 @@ fn print(
     )?;
     let scores = &verdict.scores;
     // A row with a value for each tier.
-    let row = |name: &str, weight: String, value: &dyn Fn(&Score) -> String| -> Vec<String> {
+    let row = |name: &str, weight: String, value: &dyn Fn(&TierScore) -> String| -> Vec<String> {
         let start = [format!("  {name}"), weight];
         start.into_iter().chain(scores.iter().map(value)).collect()
     };

@@ -13,11 +13,13 @@ use super::context::Context;
 use super::output;
 use super::progress::byte_bar;
 use super::session::Session;
-use crate::lifecycle::{Checkout, CheckoutLimits, ExportOptions, Exported, export, git_fsck};
+use crate::lifecycle::{
+    CheckoutLimits, CheckoutOutcome, ExportOptions, Exported, export, git_fsck,
+};
 use walgit_format::Address;
 
 /// Size in plain bytes above which a hint about a smaller pack is printed.
-const MIN_REPACK_HINT: u64 = 1 << 20;
+const MIN_REPACK_HINT_BYTES: u64 = 1 << 20;
 const INTERRUPTED: &str = "interrupted; nothing is left of the export";
 
 /// Export a published repository, with all its history, to a git repository
@@ -99,12 +101,12 @@ impl Export {
         }
         let dir = self.dir.display();
         match &exported.checkout {
-            Checkout::Done | Checkout::Bare => {}
-            Checkout::NoGit => warning!(
+            CheckoutOutcome::Done | CheckoutOutcome::Bare => {}
+            CheckoutOutcome::NoGit => warning!(
                 "git is not installed, so no files were checked out; later: git -C {dir} checkout \
                  --force"
             ),
-            Checkout::Failed(why) => {
+            CheckoutOutcome::Failed(why) => {
                 warning!("the history is complete, but git could not check it out: {why}");
             }
         }
@@ -185,7 +187,7 @@ impl ExportReport<'_> {
                 format!("all IDs match those in the commits{fsck}"),
             ),
         ])?;
-        if self.repack || done.bytes < MIN_REPACK_HINT {
+        if self.repack || done.bytes < MIN_REPACK_HINT_BYTES {
             return Ok(());
         }
         output::line("")?;

@@ -117,12 +117,11 @@ fn print_group(group: &FailureGroup, now: u64) -> Result<()> {
 
 /// `▁` for zero, up to `█` for the maximum.
 fn bars(counts: &[u64]) -> String {
-    let most = counts.iter().copied().max().unwrap_or(0).max(1);
+    let max_count = counts.iter().copied().max().unwrap_or(0).max(1);
     let bar = |count: &u64| match count {
         0 => '▁',
-        count => {
-            ['▂', '▃', '▄', '▅', '▆', '▇', '█'][((count * 7).div_ceil(most) - 1).min(6) as usize]
-        }
+        count => ['▂', '▃', '▄', '▅', '▆', '▇', '█']
+            [((count * 7).div_ceil(max_count) - 1).min(6) as usize],
     };
     counts.iter().map(bar).collect()
 }
@@ -149,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_so_long_ago_or_itself() {
+    fn a_time_is_shown_as_age_or_date() {
         let now = unix_seconds();
         for (text, ago) in [("30m", 1800), ("1h", 3600), ("2d", 172_800), ("90s", 90)] {
             let found = now - seconds(text).unwrap();
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_show_none_some_and_most() {
+    fn bars_show_zero_some_and_maximum() {
         assert_eq!(bars(&[0, 1, 50, 100]), "▁▂▅█");
         assert_eq!(bars(&[0, 0]), "▁▁");
         assert_eq!(bars(&[3]), "█");

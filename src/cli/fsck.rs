@@ -187,12 +187,12 @@ fn history(objects: &HistorySummary) -> String {
         hashed,
     } = objects;
     let counts = format!("{commits} commits, {trees} trees, {contents} contents, {tags} tags: ");
-    let said = if *hashed {
+    let depth = if *hashed {
         "hashed, and compared with their git IDs"
     } else {
         "commits, trees and tags decoded; --objects verifies the git ID of each"
     };
-    counts + said
+    counts + depth
 }
 
 /// Prints the problems found.

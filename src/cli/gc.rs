@@ -13,7 +13,7 @@ use super::progress::count_bar;
 use super::session::Session;
 use crate::config::duration;
 use crate::maintenance::gc::{
-    GcReport, LEARNED_RETENTION_DAYS, Outcome, PrunedRecords, collect, prune_cache,
+    GcReport, LEARNED_RETENTION_DAYS, PrunedRecords, SweepOutcome, collect, prune_cache,
 };
 use crate::maintenance::{GcOptions, MaintenanceContext};
 
@@ -162,11 +162,11 @@ fn print_pruned(pruned: Option<&PrunedRecords>, why: &str) -> Result<()> {
     }
 }
 
-fn describe(outcome: Outcome) -> &'static str {
+fn describe(outcome: SweepOutcome) -> &'static str {
     match outcome {
-        Outcome::Deleted => "deleted",
-        Outcome::Expired => "expired, forgotten",
-        Outcome::Forgotten => "cannot be deleted, not renewed",
-        Outcome::Kept(why) => why.describe(),
+        SweepOutcome::Deleted => "deleted",
+        SweepOutcome::Expired => "expired, forgotten",
+        SweepOutcome::Forgotten => "cannot be deleted, not renewed",
+        SweepOutcome::Kept(why) => why.describe(),
     }
 }

@@ -77,7 +77,7 @@ impl Key {
                     }
                     output::table(
                         list.iter()
-                            .map(|(name, kept)| [name.clone(), kept.to_string()]),
+                            .map(|(name, location)| [name.clone(), location.to_string()]),
                     )
                 })
             }
@@ -133,20 +133,22 @@ fn add(
         }
     };
     let (stored, replaced) = match stored_keys(settings).add(name, &key, replace)? {
-        KeyAddition::Already(kept) => {
-            let report = json!({"name": name, "kept": kept, "unchanged": true});
-            return context.report(&report, || outln!("key {name} is already stored in {kept}"));
+        KeyAddition::Already(location) => {
+            let report = json!({"name": name, "kept": location, "unchanged": true});
+            return context.report(&report, || {
+                outln!("key {name} is already stored in {location}")
+            });
         }
         KeyAddition::Stored(stored, replaced) => (stored, replaced),
     };
-    let kept = stored.location;
+    let location = stored.location;
     let former = match &replaced {
         Some(ReplacedKey::RenamedTo(former)) => Some(former),
         _ => None,
     };
     context.report(
-        &json!({"name": name, "kept": kept, "replaced": former}),
-        || outln!("key {name} is stored in {kept}"),
+        &json!({"name": name, "kept": location, "replaced": former}),
+        || outln!("key {name} is stored in {location}"),
     )?;
     match (former, &replaced) {
         (Some(former), _) => errln!(
@@ -155,7 +157,7 @@ fn add(
         (None, Some(_)) => warning!("the former key {name} was damaged, and is deleted"),
         (None, None) => {}
     }
-    if kept == SecretLocation::File {
+    if location == SecretLocation::File {
         let why = stored.keyring.unwrap_or(KeyringError::NoEntry);
         warn_of_key_file(settings, &why);
     }

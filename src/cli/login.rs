@@ -83,7 +83,7 @@ impl Login {
         let lock = sign_ins.lock(&network.name)?;
         let before = sign_ins.get(&network.name).ok().flatten();
         let stored = sign_ins.put(&network.name, &SignIn::new(origins.clone(), held))?;
-        let kept = stored.location;
+        let location = stored.location;
         drop(lock);
         // Revoke tokens that would otherwise stay valid unused.
         if let Some((SignIn { secret: held, .. }, _)) = before
@@ -95,12 +95,12 @@ impl Login {
             "network": network.name,
             "method": network.auth.name(),
             "who": who,
-            "kept": kept,
+            "kept": location,
             "origins": origins,
         });
         context.report(&report, || {
             let name = who.map(|who| format!(" as {who}")).unwrap_or_default();
-            outln!("signed in to {}{name}; stored in {kept}", network.name)
+            outln!("signed in to {}{name}; stored in {location}", network.name)
         })?;
         if let Some(KeyringError::TimedOut) = stored.keyring {
             let why = KeyringError::TimedOut;
@@ -259,8 +259,8 @@ struct Identity {
     who: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     issuer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kept: Option<SecretLocation>,
+    #[serde(rename = "kept", skip_serializing_if = "Option::is_none")]
+    location: Option<SecretLocation>,
     /// Recipients of the secret.
     origins: Vec<Origin>,
     /// In seconds since 1970.
@@ -283,15 +283,15 @@ impl Whoami {
             signed_in: false,
             who: None,
             issuer: None,
-            kept: None,
+            location: None,
             origins: Vec::new(),
             since: None,
             expires: None,
             renewed: false,
         };
-        if let Some((found, kept)) = context::sign_ins(&settings).get(&network.name)? {
+        if let Some((found, location)) = context::sign_ins(&settings).get(&network.name)? {
             report.signed_in = found.secret.method() == network.auth.name();
-            report.kept = Some(kept);
+            report.location = Some(location);
             report.origins = found.origins;
             report.since = Some(found.created_at);
             if let SignInSecret::Oauth(grant) = found.secret {
@@ -330,7 +330,10 @@ impl Identity {
         let mut rows = vec![("by", self.method.into())];
         rows.extend(self.issuer.clone().map(|issuer| ("issuer", issuer)));
         rows.push(("sent to", origins.join(", ")));
-        rows.extend(self.kept.map(|kept| ("kept in", kept.to_string())));
+        rows.extend(
+            self.location
+                .map(|location| ("kept in", location.to_string())),
+        );
         rows.extend([("since", date(self.since)), ("ends", end)]);
         output::details(rows)
     }

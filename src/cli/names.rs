@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_quoted_where_a_shell_would_read_more_into_them() {
+    fn words_with_shell_metacharacters_are_quoted() {
         assert_eq!(quoted("a/b.c-1"), "a/b.c-1");
         assert_eq!(quoted("walrus://x?root=y"), "'walrus://x?root=y'");
         assert_eq!(quoted("it's"), r"'it'\''s'");

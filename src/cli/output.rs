@@ -56,10 +56,10 @@ pub(super) fn error(error: &(dyn Error + 'static)) {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
-        let said = next.to_string();
-        if !text.contains(&said) {
+        let message = next.to_string();
+        if !text.contains(&message) {
             text.push_str(": ");
-            text.push_str(&said);
+            text.push_str(&message);
         }
         cause = next.source();
     }

@@ -23,8 +23,8 @@ pub(super) fn name_for(path: &Path) -> Option<RefName> {
 /// it leads to was removed.
 pub(super) fn folder_exists(path: &Path) -> Result<()> {
     let shown = path.display();
-    let gone = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-    if path.is_relative() && std::env::current_dir().is_err_and(gone) {
+    let is_missing = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    if path.is_relative() && std::env::current_dir().is_err_and(is_missing) {
         bail!("{shown}: the current directory was removed; change to one that exists");
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

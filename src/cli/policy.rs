@@ -11,7 +11,7 @@ use super::context::Context;
 use super::session::Session;
 use super::{explain, output};
 use crate::config::{Level, Settings, Sourced};
-use crate::lifecycle::policy::{Decision, Facts, Policy};
+use crate::lifecycle::policy::{Facts, Policy, RetentionDecision};
 use crate::lifecycle::{Activity, Ledger};
 use crate::publish::analyze::Class;
 use crate::repo::{Node, Repository};
@@ -210,7 +210,7 @@ fn explain(
 }
 
 /// Describes the deciding rule.
-fn describe_rule(policy: &Policy, decision: Decision) -> String {
+fn describe_rule(policy: &Policy, decision: RetentionDecision) -> String {
     match decision.rule {
         Some(at) => format!("rule {}, {}", at + 1, policy.rules()[at]),
         None => "no rule matches, so the default".into(),

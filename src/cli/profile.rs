@@ -19,7 +19,7 @@ use crate::prefetch::{import_profile, load_profile};
 use crate::repo::Repository;
 use walgit_format::Address;
 use walgit_prefetch::model::Limits;
-use walgit_prefetch::{MAX_PROFILE, Profile};
+use walgit_prefetch::{MAX_PROFILE_BYTES, Profile};
 
 /// Export and import the learned order of file opens
 #[derive(Debug, Args)]
@@ -181,7 +181,7 @@ pub(super) fn read(path: &Path) -> Result<(Profile, Vec<u8>)> {
     let file = std::fs::File::open(path).with_context(shown)?;
     let mut bytes = Vec::new();
     // One extra byte detects a file that is too long.
-    let max_len = MAX_PROFILE as u64 + 1;
+    let max_len = MAX_PROFILE_BYTES as u64 + 1;
     (file.take(max_len).read_to_end(&mut bytes)).with_context(shown)?;
     let profile = Profile::decode(&bytes, Limits::default()).with_context(shown)?;
     Ok((profile, bytes))

@@ -122,7 +122,7 @@ Examples:
   walgit-fs publish --from sui://0x… --name tool       rewrite a repository of WalGit";
 
 /// What a publish has stored.
-struct StoredContent {
+struct PublishResult {
     published: Published,
     /// Epoch of the network, if it reports one.
     epoch: Option<u32>,
@@ -172,7 +172,7 @@ impl Publish {
             let new = lineage(path, &self.branches, self.history)?;
             self.check(&name, &new, old)?;
         }
-        let kept = match &choice.key {
+        let stored_key = match &choice.key {
             Some(chosen) if !self.dry_run => Some(chosen.store(&settings)?),
             _ => None,
         };
@@ -239,7 +239,7 @@ impl Publish {
         let mut former = None;
         if !self.dry_run {
             let to = NamedRef {
-                key: kept.as_ref().map(|key| key.name.clone()),
+                key: stored_key.as_ref().map(|key| key.name.clone()),
                 source: self.source(),
                 ..NamedRef::now(&address)
             };
@@ -263,7 +263,7 @@ impl Publish {
             verified: stored.verified.as_ref(),
             dry_run: self.dry_run,
             encrypted: key.is_some(),
-            key: kept,
+            key: stored_key,
             cost: cost(published, &settings, put.epochs),
             seconds: started.elapsed().as_secs_f64(),
         };
@@ -276,7 +276,7 @@ impl Publish {
         session: &Session<'_>,
         options: &PublishOptions,
         bar: &Arc<PublishBar>,
-    ) -> Result<StoredContent> {
+    ) -> Result<PublishResult> {
         let settings = session.settings;
         let store: Arc<dyn BlobStore> = if self.dry_run {
             // A dry run needs no sign-in.
@@ -318,7 +318,7 @@ impl Publish {
         } else {
             None
         };
-        Ok(StoredContent {
+        Ok(PublishResult {
             published,
             epoch,
             compared,

@@ -84,7 +84,7 @@ impl PublishReport<'_> {
         }
         rows.extend(self.replaced.iter().flat_map(|former| former.details()));
         if let Some(key) = &self.key {
-            rows.push(("key", format!("{}, in {}", key.name, key.kept)));
+            rows.push(("key", format!("{}, in {}", key.name, key.location)));
         }
         if let Some(before) = &p.former {
             rows.push(("history", format!("{} commits", before.commits)));
@@ -101,7 +101,7 @@ impl PublishReport<'_> {
                 verified.nodes
             )?;
         }
-        if let Some(key) = self.key.as_ref().filter(|key| key.made) {
+        if let Some(key) = self.key.as_ref().filter(|key| key.created) {
             outln!("")?;
             outln!(
                 "It is encrypted with a new key and unreadable without it: keep a copy elsewhere."

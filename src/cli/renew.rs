@@ -88,7 +88,7 @@ impl Renew {
         context.report(&report, || print(&report))?;
         // Unchecked blobs may expire, so a scheduled run must not report success.
         let checked = report.unreadable.is_empty() && report.mounts_without_lease.is_empty();
-        let renewed = report.failed.is_empty() && report.plan.gone.is_empty();
+        let renewed = report.failed.is_empty() && report.plan.expired.is_empty();
         Ok(output::exit_code(checked && renewed))
     }
 }

@@ -18,7 +18,7 @@ use walgit_prefetch::replay::{self, ReplayReport, ReplaySettings};
 /// Each session starts with an empty cache and the profile learned from the sessions
 /// before it. Reports how long tasks waited, and the unused prefetches.
 #[derive(Debug, Args)]
-#[command(after_help = FORMAT)]
+#[command(after_help = TRACE_FORMAT_HELP)]
 pub(super) struct Replay {
     /// All files of the tree in pack order [default: the files in the traces, in walk
     /// order]
@@ -44,7 +44,7 @@ pub(super) struct Replay {
     traces: Vec<PathBuf>,
 }
 
-const FORMAT: &str = "\
+const TRACE_FORMAT_HELP: &str = "\
 A trace has one line per open: seconds since the first, number of the task, path,
 size in bytes. A tree has one line per file: path, size in bytes. Tabs separate fields.";
 

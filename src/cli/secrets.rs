@@ -13,11 +13,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use walgit_durable::{AtomicFile, PRIVATE_FILE};
+use walgit_durable::{AtomicFile, PRIVATE_FILE_MODE};
 use walrus_client::auth::Secret;
 
 /// Maximum length of a secret, in bytes; a large RSA key takes 3,300.
-const MAX_SECRET: u64 = 64 << 10;
+const MAX_SECRET_BYTES: u64 = 64 << 10;
 
 /// Reads a secret from a file.
 pub(super) fn from_file(path: &Path) -> Result<Secret> {
@@ -67,9 +67,9 @@ pub(super) fn write(path: &Path, secret: Zeroizing<String>, replace: bool) -> Re
         if !replace && path.symlink_metadata().is_ok() {
             return Err(ErrorKind::AlreadyExists.into());
         }
-        let mut file = AtomicFile::create(path, PRIVATE_FILE)?;
+        let mut file = AtomicFile::create(path, PRIVATE_FILE_MODE)?;
         file.as_file()
-            .set_permissions(Permissions::from_mode(PRIVATE_FILE))?;
+            .set_permissions(Permissions::from_mode(PRIVATE_FILE_MODE))?;
         file.write_all(secret.as_bytes())?;
         if replace {
             file.commit()
@@ -108,11 +108,11 @@ pub(super) fn prompt(what: &str) -> Result<Secret> {
 
 fn read(from: impl Read) -> Result<Secret> {
     // Allocate the maximum size: growing would leave copies in memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET as usize + 1));
-    from.take(MAX_SECRET + 1).read_to_end(&mut bytes)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES as usize + 1));
+    from.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes)?;
     ensure!(
-        bytes.len() as u64 <= MAX_SECRET,
-        "too long for a secret; the maximum is {MAX_SECRET} bytes"
+        bytes.len() as u64 <= MAX_SECRET_BYTES,
+        "too long for a secret; the maximum is {MAX_SECRET_BYTES} bytes"
     );
     match std::str::from_utf8(&bytes) {
         Ok(text) => checked(text),

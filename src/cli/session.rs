@@ -8,7 +8,7 @@ use super::args::Keys;
 use super::context;
 use super::open_cache::OpenCache;
 use crate::config::Settings;
-use crate::repo::{Access, Account, Loader, LoaderConfig, RepoError, Repository};
+use crate::repo::{Access, Loader, LoaderConfig, MemoryAccount, RepoError, Repository};
 use walgit_format::Address;
 
 /// Cache, loader and keys of a command that opens repositories.
@@ -46,7 +46,7 @@ impl<'a> Session<'a> {
             keys: self.keys.load(self.settings)?,
             chain: crate::chain::open(network, deadline, failures),
             scripts: false,
-            account: Account::unlimited(),
+            account: MemoryAccount::unlimited(),
         })
     }
 

@@ -12,7 +12,7 @@ use super::context::Context;
 use super::output;
 use crate::cache::{CacheStats, Pin};
 use crate::daemon::{
-    DaemonReport, DaemonStatus, Folder, JobStatus, MountStatus, NetworkStatus, Overview,
+    DaemonReport, DaemonStatus, JobStatus, MountStatus, MountedFolder, NetworkStatus, Overview,
     mounted_folder, saved_statuses,
 };
 use crate::fuse::Liveness;
@@ -66,7 +66,7 @@ impl Status {
         context.report(&report(&overview, &jobs)?, || {
             print(&overview, &jobs, only.is_some())
         })?;
-        Ok(output::exit_code(overview.is_well()))
+        Ok(output::exit_code(overview.is_healthy()))
     }
 }
 
@@ -87,7 +87,7 @@ fn report<'a>(overview: &'a Overview, jobs: &'a [JobStatus]) -> Result<StatusRep
 }
 
 /// A folder with its details from the daemon; the keys are the same without them.
-fn folder_json(folder: &Folder) -> Result<Value, serde_json::Error> {
+fn folder_json(folder: &MountedFolder) -> Result<Value, serde_json::Error> {
     let mut value = match &folder.details {
         Some(details) => serde_json::to_value(details)?,
         None => {
@@ -111,9 +111,9 @@ fn print(overview: &Overview, jobs: &[JobStatus], one_folder: bool) -> Result<()
     if overview.folders.is_empty() {
         outln!("nothing is mounted")?;
     }
-    let own = rustix::process::getuid().as_raw();
+    let own_uid = rustix::process::getuid().as_raw();
     for folder in &overview.folders {
-        print_folder(folder, own)?;
+        print_folder(folder, own_uid)?;
     }
     if one_folder {
         return Ok(());
@@ -130,12 +130,12 @@ fn print(overview: &Overview, jobs: &[JobStatus], one_folder: bool) -> Result<()
     }
 }
 
-fn print_folder(folder: &Folder, own: u32) -> Result<()> {
+fn print_folder(folder: &MountedFolder, own_uid: u32) -> Result<()> {
     match &folder.details {
         Some(mount) if folder.state != Liveness::Dead => print_mount(mount)?,
         _ => outln!("{}  {}", folder.mountpoint, folder.label)?,
     }
-    if let Some(user) = folder.user.filter(|&user| user != own) {
+    if let Some(user) = folder.user.filter(|&user| user != own_uid) {
         outln!("  mounted by user {user}")?;
     }
     match &folder.message {

@@ -7,14 +7,14 @@ use rustix::io::Errno;
 /// Replaces the numbers of system errors in a message (`(os error 28)`) by remedies,
 /// unless the message already contains advice.
 pub(super) fn explain(message: &str) -> Cow<'_, str> {
-    const NUMBER: &str = " (os error ";
-    if !message.contains(NUMBER) {
+    const ERRNO_PREFIX: &str = " (os error ";
+    if !message.contains(ERRNO_PREFIX) {
         return message.into();
     }
     let mut text = String::new();
     let mut remedies: Vec<&str> = Vec::new();
     let mut rest = message;
-    while let Some((before, number)) = rest.split_once(NUMBER) {
+    while let Some((before, number)) = rest.split_once(ERRNO_PREFIX) {
         text.push_str(before);
         let Some((number, after)) = number.split_once(')') else {
             rest = "";
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_system_error_ends_with_what_helps() {
+    fn a_system_error_ends_with_its_remedy() {
         assert_eq!(
             explain("lease /x/y: No space left on device (os error 28) at path \"/x/y\""),
             "lease /x/y: No space left on device; free space on that file system"

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Maximum budget of the cache, in bytes; larger values are mistakes.
-pub(super) const MAX_CACHE: u64 = 1 << 50;
+pub(super) const MAX_CACHE_BYTES: u64 = 1 << 50;
 
 /// Error of reading the settings.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub enum ConfigError {
     },
     /// The cache cannot work with the budget.
     #[error(
-        "{name} is {value} bytes, but the cache needs {min} to {MAX_CACHE} bytes there; set it to a size such as {example}"
+        "{name} is {value} bytes, but the cache needs {min} to {MAX_CACHE_BYTES} bytes there; set it to a size such as {example}"
     )]
     Budget {
         /// The setting.

@@ -12,11 +12,11 @@ use walrus_client::network::{AuthMethod, NetPolicy};
 use walrus_encoding::Price;
 
 /// Maximum size of a config file, in bytes.
-const MAX_FILE: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct File {
+pub(super) struct ConfigFile {
     pub(super) network: Option<String>,
     pub(super) cache: CacheSection,
     pub(super) mount: MountSection,
@@ -109,13 +109,13 @@ pub(super) fn built_in_profiles() -> BTreeMap<String, NetworkSection> {
     BTreeMap::from(profiles.map(|(name, section)| (name.into(), section)))
 }
 
-impl File {
+impl ConfigFile {
     /// Reads the file; the default if it does not exist and need not.
     pub(super) fn read(path: &Path, must_exist: bool) -> Result<Self, ConfigError> {
-        let bytes = match read_regular(path, MAX_FILE) {
+        let bytes = match read_regular(path, MAX_FILE_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {
-                return Ok(File::default());
+                return Ok(ConfigFile::default());
             }
             Err(error) => {
                 return Err(ConfigError::Read {
@@ -129,7 +129,7 @@ impl File {
             let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
             format!("line {line}: not UTF-8 text")
         });
-        (text.and_then(|text| File::parse(&text, path))).map_err(|why| ConfigError::Parse {
+        (text.and_then(|text| ConfigFile::parse(&text, path))).map_err(|why| ConfigError::Parse {
             path: path.into(),
             why,
         })
@@ -144,7 +144,7 @@ impl File {
             }
             None => error.message().into(),
         };
-        let mut file: File = toml::from_str(text).map_err(explain)?;
+        let mut file: ConfigFile = toml::from_str(text).map_err(explain)?;
         let keys: toml::Table = toml::from_str(text).map_err(explain)?;
         if let Some(net) = keys.get("net").and_then(toml::Value::as_table) {
             file.net_set = net.keys().cloned().collect();

@@ -6,9 +6,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::{ConfigError, Origin, Sourced, size};
+use super::{ConfigError, SettingOrigin, Sourced, size};
 
-pub(super) const CACHE_DISK: &str = "WALGIT_FS_CACHE_DISK";
+pub(super) const CACHE_DISK_VARIABLE: &str = "WALGIT_FS_CACHE_DISK";
 
 /// Flags that override the settings, for all commands.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -73,7 +73,7 @@ impl Overrides {
             publishers: value(&flags.publisher, "WALGIT_FS_PUBLISHER", list)?,
             sui: value(&flags.sui_rpc, "WALGIT_FS_SUI_RPC", text)?,
             admin: value(&flags.admin, "WALGIT_FS_ADMIN", text)?,
-            cache_disk: value(&flags.cache_disk, CACHE_DISK, size)?,
+            cache_disk: value(&flags.cache_disk, CACHE_DISK_VARIABLE, size)?,
         })
     }
 }
@@ -85,7 +85,7 @@ fn value<T: Clone>(
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Option<Sourced<T>>, ConfigError> {
     if let Some(value) = flag.clone() {
-        let origin = Origin::Flag;
+        let origin = SettingOrigin::Flag;
         return Ok(Some(Sourced { value, origin }));
     }
     let Some(text) = variable(name) else {
@@ -94,7 +94,7 @@ fn value<T: Clone>(
     let text = text.to_str().ok_or_else(|| "it is not UTF-8 text".into());
     let value = text.and_then(parse);
     let value = value.map_err(|why| ConfigError::Environment { name, why })?;
-    let origin = Origin::Environment;
+    let origin = SettingOrigin::Environment;
     Ok(Some(Sourced { value, origin }))
 }
 

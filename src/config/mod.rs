@@ -26,7 +26,7 @@ pub use error::ConfigError;
 pub use flags::Flags;
 pub use renewal::Renewal;
 pub use retention::{ActivityLevels, Keep, Level, Retention, RetentionRule};
-pub use sourced::{Origin, Sourced};
+pub use sourced::{SettingOrigin, Sourced};
 pub use tiers::{Tiers, Weights};
 pub use units::{duration, size};
 
@@ -36,21 +36,21 @@ use std::path::PathBuf;
 use walrus_client::network::{DEFAULT_MAX_BODY, Network, NetworkPlace};
 use walrus_encoding::Price;
 
-use error::MAX_CACHE;
-use file::{File, NetworkSection};
+use error::MAX_CACHE_BYTES;
+use file::{ConfigFile, NetworkSection};
 use flags::Overrides;
 
-const DEFAULT_CACHE_DISK: u64 = 500_000_000;
-const DEFAULT_CACHE_MEMORY: u64 = 64 << 20;
+const DEFAULT_CACHE_DISK_BYTES: u64 = 500_000_000;
+const DEFAULT_CACHE_MEMORY_BYTES: u64 = 64 << 20;
 /// Minimum disk budget, in bytes. A chunk has up to 1 MiB and is cached if it takes less
 /// than a quarter of the budget; a smaller budget could hold hardly anything else.
-const MIN_CACHE_DISK: u64 = 16 << 20;
+const MIN_CACHE_DISK_BYTES: u64 = 16 << 20;
 /// Minimum memory budget, in bytes: a chunk is cached if it takes less than an eighth.
-const MIN_CACHE_MEMORY: u64 = 8 << 20;
+const MIN_CACHE_MEMORY_BYTES: u64 = 8 << 20;
 const DEFAULT_DEADLINE_S: u64 = 30;
 const DEFAULT_EPOCHS: u32 = 1;
 const DEFAULT_IDLE_EXIT_S: u64 = 30;
-const DEFAULT_DAEMON_MEMORY: u64 = 1 << 30;
+const DEFAULT_DAEMON_MEMORY_BYTES: u64 = 1 << 30;
 
 /// The effective settings.
 #[derive(Clone, Debug)]
@@ -99,7 +99,7 @@ impl Settings {
         let path = flags
             .config_file()
             .unwrap_or_else(|| dirs.config.join("config.toml"));
-        let file = File::read(&path, flags.config_file().is_some())?;
+        let file = ConfigFile::read(&path, flags.config_file().is_some())?;
         Settings::assemble(&overrides, file, flags, dirs)
     }
 
@@ -115,13 +115,14 @@ impl Settings {
             Err(why) => why,
         };
         let dirs = Dirs::from_environment()?;
-        let settings = Settings::assemble(&Overrides::default(), File::default(), flags, dirs)?;
+        let settings =
+            Settings::assemble(&Overrides::default(), ConfigFile::default(), flags, dirs)?;
         Ok((settings, Some(why)))
     }
 
     fn assemble(
         overrides: &Overrides,
-        file: File,
+        file: ConfigFile,
         flags: &Flags,
         dirs: Dirs,
     ) -> Result<Self, ConfigError> {
@@ -130,16 +131,16 @@ impl Settings {
         let network = network(overrides, &file, &profiles, &dirs)?;
         let profile = profiles.remove(&network.value.name);
         let from_file = Sourced::<u64>::from_file;
-        let cache_disk = from_file(file.cache.disk, DEFAULT_CACHE_DISK);
+        let cache_disk = from_file(file.cache.disk, DEFAULT_CACHE_DISK_BYTES);
         let given = flags.config_file();
         Ok(Settings {
             price: profile.and_then(|profile| profile.price),
             network,
             cache_disk: overrides.cache_disk.clone().unwrap_or(cache_disk),
-            cache_memory: from_file(file.cache.memory, DEFAULT_CACHE_MEMORY),
+            cache_memory: from_file(file.cache.memory, DEFAULT_CACHE_MEMORY_BYTES),
             deadline_s: from_file(file.mount.deadline_s, DEFAULT_DEADLINE_S),
             idle_exit_s: from_file(file.daemon.idle_exit_s, DEFAULT_IDLE_EXIT_S),
-            daemon_memory: from_file(file.daemon.memory, DEFAULT_DAEMON_MEMORY),
+            daemon_memory: from_file(file.daemon.memory, DEFAULT_DAEMON_MEMORY_BYTES),
             policy_set: file.net_set,
             retention: Sourced::from_file(file.retention, Retention::default()),
             tiers: Sourced::from_file(file.tiers, Tiers::default()),
@@ -158,14 +159,14 @@ impl Settings {
     /// [`ConfigError::Budget`].
     pub fn check_cache(&self) -> Result<(), ConfigError> {
         let check = |budget: &Sourced<u64>, key, min, example| {
-            if (min..=MAX_CACHE).contains(&budget.value) {
+            if (min..=MAX_CACHE_BYTES).contains(&budget.value) {
                 return Ok(());
             }
             // Of these budgets, only that of the disk has a flag and a variable.
             let name = match budget.origin {
-                Origin::Flag => "--cache-disk".into(),
-                Origin::Environment => flags::CACHE_DISK.into(),
-                Origin::File | Origin::Default => {
+                SettingOrigin::Flag => "--cache-disk".into(),
+                SettingOrigin::Environment => flags::CACHE_DISK_VARIABLE.into(),
+                SettingOrigin::File | SettingOrigin::Default => {
                     format!("[cache] {key} in {}", self.file.display())
                 }
             };
@@ -176,8 +177,13 @@ impl Settings {
                 example,
             })
         };
-        check(&self.cache_disk, "disk", MIN_CACHE_DISK, "500M")?;
-        check(&self.cache_memory, "memory", MIN_CACHE_MEMORY, "64MiB")
+        check(&self.cache_disk, "disk", MIN_CACHE_DISK_BYTES, "500M")?;
+        check(
+            &self.cache_memory,
+            "memory",
+            MIN_CACHE_MEMORY_BYTES,
+            "64MiB",
+        )
     }
 
     /// Storage price of the network; that of mainnet if the profile sets none.
@@ -218,7 +224,7 @@ impl Settings {
 /// `custom`.
 fn network(
     overrides: &Overrides,
-    file: &File,
+    file: &ConfigFile,
     profiles: &BTreeMap<String, NetworkSection>,
     dirs: &Dirs,
 ) -> Result<Sourced<Network>, ConfigError> {
@@ -227,8 +233,8 @@ fn network(
     let (name, origin) = match (&overrides.network, direct, &file.network) {
         (Some(named), ..) => (named.value.clone(), named.origin.clone()),
         (None, Some(direct), _) => ("custom".into(), direct.origin.clone()),
-        (None, None, Some(name)) => (name.clone(), Origin::File),
-        (None, None, None) => ("local".into(), Origin::Default),
+        (None, None, Some(name)) => (name.clone(), SettingOrigin::File),
+        (None, None, None) => ("local".into(), SettingOrigin::Default),
     };
     let mut section = match profiles.get(&name) {
         Some(section) => section.clone(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Origin of a setting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Origin {
+pub enum SettingOrigin {
     /// Not set.
     Default,
     /// The config file.
@@ -18,13 +18,13 @@ pub enum Origin {
     Flag,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Origin::Default => "default",
-            Origin::File => "config file",
-            Origin::Environment => "environment",
-            Origin::Flag => "flag",
+            SettingOrigin::Default => "default",
+            SettingOrigin::File => "config file",
+            SettingOrigin::Environment => "environment",
+            SettingOrigin::Flag => "flag",
         })
     }
 }
@@ -35,7 +35,7 @@ pub struct Sourced<T> {
     /// The effective value.
     pub value: T,
     /// Its origin.
-    pub origin: Origin,
+    pub origin: SettingOrigin,
 }
 
 impl<T> Sourced<T> {
@@ -44,11 +44,11 @@ impl<T> Sourced<T> {
         match value {
             Some(value) => Sourced {
                 value,
-                origin: Origin::File,
+                origin: SettingOrigin::File,
             },
             None => Sourced {
                 value: default,
-                origin: Origin::Default,
+                origin: SettingOrigin::Default,
             },
         }
     }

@@ -45,13 +45,13 @@ pub(super) fn optional_size<'de, D: Deserializer<'de>>(input: D) -> Result<Optio
         untagged,
         expecting = "expected a size: bytes, or a text such as \"10G\""
     )]
-    enum Written {
+    enum SizeInput {
         Bytes(u64),
         Text(String),
     }
-    match Written::deserialize(input)? {
-        Written::Bytes(bytes) => Ok(Some(bytes)),
-        Written::Text(text) => size(&text).map(Some).map_err(serde::de::Error::custom),
+    match SizeInput::deserialize(input)? {
+        SizeInput::Bytes(bytes) => Ok(Some(bytes)),
+        SizeInput::Text(text) => size(&text).map(Some).map_err(serde::de::Error::custom),
     }
 }
 

@@ -15,7 +15,7 @@ use super::protocol::{AttachResult, MountRequest};
 use super::serve;
 use super::state::Daemon;
 use crate::fuse::{receive_descriptor, send_descriptor};
-use crate::leases::{Holder, LeaseError, Leases, MountLease};
+use crate::leases::{LeaseError, LeaseHolder, Leases, MountLease};
 use walrus_client::clock::unix_seconds;
 use walrus_client::network::NetworkPlace;
 
@@ -81,7 +81,7 @@ fn lease(
     request: &MountRequest,
     warning: &mut Option<String>,
 ) -> Result<Option<Arc<MountLease>>, LeaseError> {
-    let holder = Holder {
+    let holder = LeaseHolder {
         pid: std::process::id(),
         folder: request.mountpoint.clone(),
         network: request.network.name.clone(),
@@ -129,8 +129,9 @@ pub(super) async fn hand_over(
         Ok(serde_json::from_slice::<AttachResult>(&text)?)
     };
     let result: Result<_, io::Error> = exchange.await;
-    let result = result
-        .map_err(|error| ClientError::gone(format!("the mount was not taken over: {error}")))?;
+    let result = result.map_err(|error| {
+        ClientError::interrupted(format!("the mount was not taken over: {error}"))
+    })?;
     match result.error {
         None => Ok(result.warning),
         Some(error) => Err(ClientError::Rejected(error)),

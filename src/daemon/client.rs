@@ -68,13 +68,13 @@ impl Client {
     /// Returns the running daemon; `None` if there is definitely none. Fails if it does not
     /// answer, has another version, or may or may not exist.
     pub async fn find(dirs: &Dirs) -> Result<Option<Client>, ClientError> {
-        let begun = Instant::now();
+        let start_time = Instant::now();
         loop {
             match Client::probe(dirs).await? {
                 DaemonState::Absent => return Ok(None),
                 DaemonState::Running(client) => return Ok(Some(client)),
                 DaemonState::Unavailable(ClientError::InTransition { .. })
-                    if begun.elapsed() <= TRANSITION_TIMEOUT => {}
+                    if start_time.elapsed() <= TRANSITION_TIMEOUT => {}
                 DaemonState::Unavailable(error) => return Err(error),
             }
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -83,7 +83,7 @@ impl Client {
 
     /// Returns the running daemon; starts one if there is none.
     pub async fn connect_or_start(settings: &Settings) -> Result<Client, ClientError> {
-        let begun = Instant::now();
+        let start_time = Instant::now();
         let mut launch: Option<Launch> = None;
         loop {
             let state = Client::probe(&settings.dirs).await?;
@@ -106,7 +106,7 @@ impl Client {
                 (DaemonState::Unavailable(ClientError::InTransition { .. }), _) => {}
                 (DaemonState::Unavailable(error), _) => return Err(error),
             }
-            if begun.elapsed() > START_TIMEOUT {
+            if start_time.elapsed() > START_TIMEOUT {
                 return Err(match launch {
                     Some(mut launch) => launch.kill(),
                     None => Client::probe(&settings.dirs).await?.into_error(),
@@ -161,7 +161,7 @@ impl Client {
         let request = Request::post("/v1/learned/export", target)?;
         let profile: EncodedProfile = self.request(request).await?;
         let bytes = profile.bytes();
-        bytes.ok_or_else(|| ClientError::gone("its answer is not a profile"))
+        bytes.ok_or_else(|| ClientError::interrupted("its answer is not a profile"))
     }
 
     /// Merges a profile into the learned profile of a repository, or replaces it.
@@ -193,14 +193,14 @@ impl Client {
         let work = async {
             let body = self.send(request).await?.into_body().into_data_stream();
             let mut lines = StreamReader::new(body.map_err(io::Error::other)).lines();
-            while let Some(line) = lines.next_line().await.map_err(ClientError::gone)? {
-                match serde_json::from_str(&line).map_err(ClientError::gone)? {
+            while let Some(line) = lines.next_line().await.map_err(ClientError::interrupted)? {
+                match serde_json::from_str(&line).map_err(ClientError::interrupted)? {
                     WarmEvent::Progress(done, total) => progress(done, total),
                     WarmEvent::Done(warmed) => return Ok(warmed),
                     WarmEvent::Failed(why) => return Err(ClientError::Rejected(why)),
                 }
             }
-            Err(ClientError::gone("it stopped in the middle"))
+            Err(ClientError::interrupted("it stopped in the middle"))
         };
         self.while_responsive(work).await
     }
@@ -284,8 +284,8 @@ impl DaemonState {
     /// Returns the error of a command that requires a daemon in another state.
     pub(super) fn into_error(self) -> ClientError {
         match self {
-            DaemonState::Absent => ClientError::gone("it ended"),
-            DaemonState::Running(_) => ClientError::gone("it runs again"),
+            DaemonState::Absent => ClientError::interrupted("it ended"),
+            DaemonState::Running(_) => ClientError::interrupted("it runs again"),
             DaemonState::Unavailable(error) => error,
         }
     }
@@ -350,7 +350,7 @@ async fn probe(dir: &Arc<DaemonDir>) -> Result<DaemonState, ClientError> {
 pub(super) async fn lock_state(dir: &Arc<DaemonDir>) -> Result<LockState, ClientError> {
     let dir = dir.clone();
     let state = tokio::task::spawn_blocking(move || lock::state(&dir)).await;
-    Ok(state.map_err(ClientError::gone)??)
+    Ok(state.map_err(ClientError::interrupted)??)
 }
 
 fn other_version(holder: &LockRecord) -> DaemonState {

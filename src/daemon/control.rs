@@ -26,28 +26,28 @@ use crate::cache::{ClearScope, Pin, VerifyReport};
 const MAX_IMPORT_BYTES: usize = 40 << 20;
 
 /// An error of a request, reported to the client as a [`Rejection`].
-struct Rejected(String);
+struct HandlerError(String);
 
-impl<E: Display> From<E> for Rejected {
+impl<E: Display> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        Rejected(error.to_string())
+        HandlerError(error.to_string())
     }
 }
 
-impl IntoResponse for Rejected {
+impl IntoResponse for HandlerError {
     fn into_response(self) -> Response {
         let rejection = Json(Rejection { error: self.0 });
         (StatusCode::UNPROCESSABLE_ENTITY, rejection).into_response()
     }
 }
 
-type Reply<T> = Result<Json<T>, Rejected>;
+type HandlerResult<T> = Result<Json<T>, HandlerError>;
 
 /// Access of a handler to the daemon.
-type Context = State<Shared>;
+type Context = State<ControlState>;
 
 #[derive(Clone)]
-struct Shared {
+struct ControlState {
     daemon: Arc<Daemon>,
     stop: Arc<Notify>,
     hello: Arc<Hello>,
@@ -98,7 +98,7 @@ pub(super) async fn serve(
         .route("/v1/learned/import", post(import).layer(large))
         .route("/v1/stop", post(stop_daemon))
         .route("/metrics", get(metrics))
-        .with_state(Shared {
+        .with_state(ControlState {
             daemon,
             stop,
             hello: Arc::new(hello),
@@ -129,7 +129,7 @@ async fn metrics(State(shared): Context) -> String {
 async fn prepare(
     State(shared): Context,
     Json(request): Json<MountRequest>,
-) -> Reply<PreparedMount> {
+) -> HandlerResult<PreparedMount> {
     walgit_durable::fault_point::reach("daemon.prepare")?;
     let snapshot = shared.daemon.prepare(&request, None).await?;
     let (commit, repository) = (snapshot.commit(), snapshot.repository());
@@ -142,13 +142,13 @@ async fn prepare(
     }))
 }
 
-async fn clear_cache(State(shared): Context, Json(scope): Json<ClearScope>) -> Reply<()> {
+async fn clear_cache(State(shared): Context, Json(scope): Json<ClearScope>) -> HandlerResult<()> {
     let cache = shared.daemon.cache().clone();
     tokio::task::spawn_blocking(move || cache.clear(scope)).await??;
     Ok(Json(()))
 }
 
-async fn verify_cache(State(shared): Context) -> Reply<VerifyReport> {
+async fn verify_cache(State(shared): Context) -> HandlerResult<VerifyReport> {
     let cache = shared.daemon.cache().clone();
     let verified = tokio::task::spawn_blocking(move || cache.verify(|_, _| {}));
     Ok(Json(verified.await??))
@@ -157,33 +157,36 @@ async fn verify_cache(State(shared): Context) -> Reply<VerifyReport> {
 async fn warm_cache(
     State(shared): Context,
     Json(request): Json<WarmRequest>,
-) -> Result<Response, Rejected> {
+) -> Result<Response, HandlerError> {
     Ok(warm::warm(shared.daemon, request).await?.into_response())
 }
 
-async fn pins(State(shared): Context) -> Reply<Vec<Pin>> {
+async fn pins(State(shared): Context) -> HandlerResult<Vec<Pin>> {
     Ok(Json(shared.daemon.cache().pins()?))
 }
 
-async fn unpin(State(shared): Context, Json(path): Json<PathBuf>) -> Reply<String> {
+async fn unpin(State(shared): Context, Json(path): Json<PathBuf>) -> HandlerResult<String> {
     Ok(Json(warm::unpin(&shared.daemon, &path)?))
 }
 
 async fn export(
     State(shared): Context,
     Json(target): Json<ProfileTarget>,
-) -> Reply<EncodedProfile> {
+) -> HandlerResult<EncodedProfile> {
     Ok(Json(shared.daemon.export(&target).await?))
 }
 
 async fn import(
     State(shared): Context,
     Json(request): Json<ImportRequest>,
-) -> Reply<ImportedProfile> {
+) -> HandlerResult<ImportedProfile> {
     Ok(Json(shared.daemon.import(request).await?))
 }
 
-async fn stop_daemon(State(shared): Context, Json(request): Json<StopRequest>) -> Reply<()> {
+async fn stop_daemon(
+    State(shared): Context,
+    Json(request): Json<StopRequest>,
+) -> HandlerResult<()> {
     shared.daemon.mounts.close(request.if_idle)?;
     shared.stop.notify_one();
     Ok(Json(()))

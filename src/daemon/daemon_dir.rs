@@ -59,7 +59,7 @@ pub(super) struct DaemonDir {
 }
 
 /// A connection, and the process at its other end.
-pub(super) struct Peer {
+pub(super) struct DaemonPeer {
     pub(super) stream: UnixStream,
     /// Process ID in this process's namespace; `None` if it is not visible.
     pub(super) pid: Option<u32>,
@@ -143,7 +143,7 @@ impl DaemonDir {
     }
 
     /// Connects to a socket in it if the caller's own user listens there.
-    pub(super) async fn connect(&self, name: &str) -> Result<Peer, DaemonDirError> {
+    pub(super) async fn connect(&self, name: &str) -> Result<DaemonPeer, DaemonDirError> {
         let failed = |source| self.failed(name, source);
         let stream = UnixStream::connect(self.at(name)).await.map_err(failed)?;
         let credentials = stream.peer_cred().map_err(failed)?;
@@ -154,7 +154,7 @@ impl DaemonDir {
             });
         }
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
-        Ok(Peer {
+        Ok(DaemonPeer {
             stream,
             pid: pid.filter(|&pid| pid != 0),
         })
@@ -189,9 +189,9 @@ fn require_owner(path: &Path, owner: u32) -> Result<(), DaemonDirError> {
 
 /// Whether the peer of a socket runs as this process's user, or root.
 pub(super) fn is_owner(stream: &UnixStream) -> bool {
-    let own = rustix::process::geteuid().as_raw();
+    let own_uid = rustix::process::geteuid().as_raw();
     let peer = stream.peer_cred().map(|cred| cred.uid());
-    let is_owner = peer.as_ref().is_ok_and(|&uid| uid == own || uid == 0);
+    let is_owner = peer.as_ref().is_ok_and(|&uid| uid == own_uid || uid == 0);
     if !is_owner {
         tracing::warn!("rejected a peer with uid {peer:?}");
     }

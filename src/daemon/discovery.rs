@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::daemon_dir::{ATTACH_SOCKET, CONTROL_SOCKET, DaemonDir, DaemonDirError};
-use super::lock::{Lock, Phase};
+use super::lock::{DaemonLock, Phase};
 use super::protocol::Hello;
 use super::settings::DaemonSettings;
 use super::state::Daemon;
@@ -29,7 +29,7 @@ pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) struct Discovery {
     dirs: Dirs,
     dir: DaemonDir,
-    lock: Lock,
+    lock: DaemonLock,
     /// The service, and the tasks of its sockets.
     served: Option<(Service, [AbortHandle; 2])>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Service {
 }
 
 impl Discovery {
-    pub(super) fn new(dirs: &Dirs, dir: DaemonDir, lock: Lock) -> Self {
+    pub(super) fn new(dirs: &Dirs, dir: DaemonDir, lock: DaemonLock) -> Self {
         Discovery {
             dirs: dirs.clone(),
             dir,
@@ -82,7 +82,7 @@ impl Discovery {
         }
         if !is_ours {
             let dir = DaemonDir::create(&self.dirs)?;
-            let Some(lock) = Lock::take(&dir)? else {
+            let Some(lock) = DaemonLock::take(&dir)? else {
                 return Ok(false);
             };
             (self.dir, self.lock) = (dir, lock);

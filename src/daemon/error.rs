@@ -39,17 +39,21 @@ impl ClientError {
     /// The error for a daemon whose process is stopped (SIGSTOP), or else `why`.
     pub(super) fn unresponsive(pid: Option<u32>, why: String) -> Self {
         let is_stopped = pid.is_some_and(is_stopped);
-        let why = if is_stopped { STOPPED.into() } else { why };
+        let why = if is_stopped {
+            STOPPED_REASON.into()
+        } else {
+            why
+        };
         ClientError::Unresponsive { pid, why }
     }
 
     /// The error for a request that was interrupted.
-    pub(super) fn gone(error: impl ToString) -> Self {
+    pub(super) fn interrupted(error: impl ToString) -> Self {
         ClientError::Gone(error.to_string())
     }
 }
 
-const STOPPED: &str = "it is stopped";
+const STOPPED_REASON: &str = "it is stopped";
 
 fn process(pid: Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
@@ -57,7 +61,9 @@ fn process(pid: Option<u32>) -> String {
 
 fn unresponsive(pid: Option<u32>, why: &str) -> String {
     let remedy = match pid {
-        Some(pid) if why == STOPPED => format!("resume it with `kill -CONT {pid}`, or end it"),
+        Some(pid) if why == STOPPED_REASON => {
+            format!("resume it with `kill -CONT {pid}`, or end it")
+        }
         _ => "end it".into(),
     };
     let or_kill = pid.map_or_else(String::new, |pid| format!(" or `kill -KILL {pid}`"));

@@ -12,7 +12,7 @@ use super::state::Daemon;
 use super::status::JobStatus;
 use crate::config::Settings;
 use crate::maintenance::MaintenanceContext;
-use crate::maintenance::compaction::{Compactor, Selection};
+use crate::maintenance::compaction::{CandidateSelection, Compactor};
 use crate::maintenance::renew::{RenewalOptions, RenewalTerms, renew};
 use crate::publish::NoProgress;
 use crate::repo::Access;
@@ -29,7 +29,7 @@ const MAX_IDLE_WAIT: Duration = Duration::from_secs(600);
 const STARTUP_DELAY: Duration = Duration::from_secs(2);
 
 /// Maximum size of a job's state file, in bytes.
-const MAX_STATE_FILE: u64 = 1 << 20;
+const MAX_STATE_FILE_BYTES: u64 = 1 << 20;
 
 /// A periodic job.
 #[derive(Clone, Copy)]
@@ -96,7 +96,7 @@ async fn compact_heads(settings: &Settings, daemon: &Daemon) -> Result<String, J
     let (store, access) = open_to_write(settings).await?;
     let compactor = Compactor::new(settings, daemon.repositories.loader.clone(), access, store);
     let compaction = &settings.compaction.value;
-    let selection = Selection {
+    let selection = CandidateSelection {
         force: false,
         spend: Some(compaction.spend),
     };
@@ -131,7 +131,7 @@ type JobError = Box<dyn std::error::Error + Send + Sync>;
 impl JobStatus {
     /// Reads the saved status; `None` if there is none, or it is damaged.
     fn load(file: &Path) -> Option<Self> {
-        serde_json::from_slice(&walgit_durable::read_regular(file, MAX_STATE_FILE).ok()?).ok()
+        serde_json::from_slice(&walgit_durable::read_regular(file, MAX_STATE_FILE_BYTES).ok()?).ok()
     }
 }
 
@@ -254,9 +254,9 @@ async fn save(file: PathBuf, status: &JobStatus) -> std::io::Result<()> {
 
 /// Waits until the network is idle.
 async fn wait_until_idle(daemon: &Daemon) {
-    let begun = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let mut before = daemon.cache().stats().fetches;
-    while begun.elapsed() < MAX_IDLE_WAIT {
+    while started.elapsed() < MAX_IDLE_WAIT {
         tokio::time::sleep(IDLE_TIME).await;
         let now = daemon.cache().stats().fetches;
         if now == before {

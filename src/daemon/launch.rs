@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 use super::error::ClientError;
 use super::process;
 use crate::allocator;
-use crate::config::{Origin, Settings};
+use crate::config::{SettingOrigin, Settings};
 
-const WARNING: &str = "warning: ";
-const ERROR: &str = "error: ";
+const WARNING_PREFIX: &str = "warning: ";
+const ERROR_PREFIX: &str = "error: ";
 
 /// Returns the path of the daemon's log.
 pub(super) fn log_file(settings: &Settings) -> PathBuf {
@@ -32,7 +32,9 @@ impl Launch {
         // On error there is no status: if the caller ignores SIGCHLD, it is discarded.
         let status = self.child.try_wait().transpose()?.ok();
         let output = self.output();
-        let mut errors = output.lines().filter_map(|line| line.strip_prefix(ERROR));
+        let mut errors = output
+            .lines()
+            .filter_map(|line| line.strip_prefix(ERROR_PREFIX));
         Some(match (errors.next_back(), status) {
             (Some(why), _) => Err(self.error(why.into())),
             (None, Some(status)) if !status.success() => {
@@ -46,7 +48,9 @@ impl Launch {
     /// everything.
     pub(super) fn warnings(&mut self) -> Vec<String> {
         let output = self.output();
-        let warnings = output.lines().filter_map(|line| line.strip_prefix(WARNING));
+        let warnings = output
+            .lines()
+            .filter_map(|line| line.strip_prefix(WARNING_PREFIX));
         warnings.map(str::to_owned).collect()
     }
 
@@ -91,7 +95,7 @@ fn spawn(settings: &Settings) -> std::io::Result<Child> {
         let file = std::path::absolute(&settings.file)?;
         command.env("WALGIT_FS_CONFIG", file);
     }
-    if settings.cache_disk.origin == Origin::Flag {
+    if settings.cache_disk.origin == SettingOrigin::Flag {
         let budget = settings.cache_disk.value.to_string();
         command.env("WALGIT_FS_CACHE_DISK", budget);
     }
@@ -126,13 +130,13 @@ impl StartupChannel {
     }
 
     pub(super) fn warn(&mut self, text: &str) {
-        self.send(WARNING, text);
+        self.send(WARNING_PREFIX, text);
     }
 
     /// Reports why the daemon does not start. Without a log, `main` reports it.
     pub(super) fn fail(&mut self, why: &str) {
         if self.is_logging {
-            self.send(ERROR, why);
+            self.send(ERROR_PREFIX, why);
         }
     }
 

@@ -104,27 +104,27 @@ pub(super) fn state(dir: &DaemonDir) -> Result<LockState, DaemonDirError> {
 
 /// The held lock.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(super) struct DaemonLock {
     file: File,
     record: LockRecord,
 }
 
-impl Lock {
+impl DaemonLock {
     /// Takes the lock; `None` if another daemon holds it. Blocks briefly.
     pub(super) fn take(dir: &DaemonDir) -> Result<Option<Self>, DaemonDirError> {
         let failed = |source| dir.failed(FILE_NAME, source);
         let flags = OFlags::RDWR | OFlags::CREATE;
         let file = dir.open_file(FILE_NAME, flags).map_err(failed)?;
-        let begun = Instant::now();
+        let start_time = Instant::now();
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
-                Err(Errno::WOULDBLOCK) if begun.elapsed() > MAX_TEST_TIME => return Ok(None),
+                Err(Errno::WOULDBLOCK) if start_time.elapsed() > MAX_TEST_TIME => return Ok(None),
                 Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(20)),
                 Err(error) => return Err(failed(error.into())),
             }
         }
-        let mut lock = Lock {
+        let mut lock = DaemonLock {
             file,
             record: LockRecord::this(),
         };

@@ -33,7 +33,7 @@ pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 const SUMMARY_TARGET: &str = "walgit_fs::log::summary";
 
 static LOG: Mutex<Option<LogFile>> = Mutex::new(None);
-static REPEATED: Mutex<Option<HashMap<Identifier, Repeated>>> = Mutex::new(None);
+static REPEATED: Mutex<Option<HashMap<Identifier, RepeatCount>>> = Mutex::new(None);
 
 struct LogFile {
     path: PathBuf,
@@ -112,7 +112,7 @@ impl Write for Writer {
 pub struct Repeats;
 
 #[derive(Default)]
-struct Repeated {
+struct RepeatCount {
     seen: u64,
     /// The first suppressed message.
     sample: String,

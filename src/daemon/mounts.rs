@@ -16,12 +16,12 @@ use crate::leases::MountLease;
 
 /// The mounts of a daemon.
 pub(super) struct Mounts {
-    state: Mutex<State>,
+    state: Mutex<MountsState>,
     /// Notified when a mount begins or ends, or a request ends.
     pub(super) changed: Notify,
 }
 
-struct State {
+struct MountsState {
     next_id: u64,
     mounts: BTreeMap<u64, Arc<ServedMount>>,
     /// Time of the last request to the daemon.
@@ -55,7 +55,7 @@ pub(super) struct ServedMount {
 impl Mounts {
     pub(super) fn new() -> Self {
         Mounts {
-            state: Mutex::new(State {
+            state: Mutex::new(MountsState {
                 next_id: 0,
                 mounts: BTreeMap::new(),
                 last_active: Instant::now(),
@@ -67,7 +67,7 @@ impl Mounts {
     }
 
     /// Applies a change after which the daemon may be idle.
-    fn update(&self, change: impl FnOnce(&mut State)) {
+    fn update(&self, change: impl FnOnce(&mut MountsState)) {
         let mut state = self.state.lock();
         change(&mut state);
         state.last_active = Instant::now();
@@ -157,7 +157,7 @@ impl Mounts {
     }
 }
 
-impl State {
+impl MountsState {
     fn is_in_use(&self) -> bool {
         self.requests > 0 || !self.mounts.is_empty()
     }

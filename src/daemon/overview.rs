@@ -50,7 +50,7 @@ pub struct DaemonReport {
 
 /// A mounted folder.
 #[derive(Clone, Debug, Serialize)]
-pub struct Folder {
+pub struct MountedFolder {
     /// The mount point.
     pub mountpoint: String,
     /// Its state.
@@ -76,7 +76,7 @@ pub struct Overview {
     /// Its status.
     pub status: Option<DaemonStatus>,
     /// All mounted folders of this user; for root, of all users.
-    pub folders: Vec<Folder>,
+    pub folders: Vec<MountedFolder>,
 }
 
 impl Overview {
@@ -98,14 +98,14 @@ impl Overview {
     }
 
     /// Whether all mounts are usable, and the daemon can be queried.
-    pub fn is_well(&self) -> bool {
-        self.daemon.is_well() && self.folders.iter().all(Folder::is_well)
+    pub fn is_healthy(&self) -> bool {
+        self.daemon.is_healthy() && self.folders.iter().all(MountedFolder::is_healthy)
     }
 }
 
 impl DaemonReport {
     /// Whether the daemon can be queried, or need not be running.
-    pub fn is_well(&self) -> bool {
+    pub fn is_healthy(&self) -> bool {
         use DaemonPhase::{Absent, Running, Starting, Stopping};
         matches!(self.state, Absent | Starting | Running | Stopping)
     }
@@ -137,9 +137,9 @@ impl DaemonReport {
     }
 }
 
-impl Folder {
+impl MountedFolder {
     /// Whether the folder is usable, as far as this user can determine.
-    pub fn is_well(&self) -> bool {
+    pub fn is_healthy(&self) -> bool {
         !matches!(self.state, Liveness::Dead | Liveness::Unresponsive)
     }
 }
@@ -188,7 +188,7 @@ fn folders(
     kernel: &KernelMounts,
     daemon: &DaemonReport,
     status: Option<&DaemonStatus>,
-) -> Vec<Folder> {
+) -> Vec<MountedFolder> {
     let mut listed: Vec<&MountStatus> = status.map_or(Vec::new(), |it| it.mounts.iter().collect());
     let mut folders = Vec::new();
     for (entry, liveness) in &kernel.mounts {
@@ -211,7 +211,7 @@ fn folders(
         }
         folders.push(folder(entry, *liveness, pids, details, daemon));
     }
-    folders.extend(listed.into_iter().map(|details| Folder {
+    folders.extend(listed.into_iter().map(|details| MountedFolder {
         mountpoint: details.mountpoint.clone(),
         state: Liveness::Detached,
         pid: daemon.pid,
@@ -232,14 +232,14 @@ fn folder(
     pids: Vec<u32>,
     details: Option<MountStatus>,
     daemon: &DaemonReport,
-) -> Folder {
+) -> MountedFolder {
     let pid = pids.first().copied().filter(|_| pids.len() == 1);
     // Without permission, at least a stopped server process is detected.
     if state == Liveness::Unknown && pid.is_some_and(fuse::is_stopped) {
         state = Liveness::Unresponsive;
     }
     let message = message(entry, state, &pids, details.is_some(), daemon);
-    Folder {
+    MountedFolder {
         mountpoint: entry.mountpoint.display().to_string(),
         state,
         pid,

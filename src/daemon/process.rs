@@ -14,7 +14,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::fuse::proc_field;
 
 /// Limits that sooner or later stop a daemon if set.
-const UNLIMITED: [(Resource, &str); 5] = [
+const UNLIMITED_RESOURCES: [(Resource, &str); 5] = [
     (Resource::As, "address space"),
     (Resource::Cpu, "CPU time"),
     (Resource::Data, "data size"),
@@ -22,8 +22,8 @@ const UNLIMITED: [(Resource, &str); 5] = [
     (Resource::Rss, "resident memory"),
 ];
 /// Desired number of open files, and the minimum.
-const WANTED_FILES: u64 = 1 << 20;
-const MIN_FILES: u64 = 1024;
+const WANTED_OPEN_FILES: u64 = 1 << 20;
+const MIN_OPEN_FILES: u64 = 1024;
 /// Highest `oom_score_adj` that a session has by default.
 const SESSION_OOM_SCORE: i32 = 200;
 
@@ -36,12 +36,12 @@ pub(super) fn close_descriptors_on_exec() {
 /// Resets limits and priorities of this process, as far as permitted; returns those that
 /// remain. Must run before threads start, because they inherit them.
 pub(super) fn reset() -> Vec<String> {
-    let mut kept = limits();
+    let mut unchanged = limits();
     let _ = rustix::process::setpriority_process(None, 0);
     if let Ok(nice) = rustix::process::getpriority_process(None)
         && nice > 0
     {
-        kept.push(format!("niceness {nice}"));
+        unchanged.push(format!("niceness {nice}"));
     }
     let mut all = CpuSet::new();
     for cpu in 0..CpuSet::MAX_CPU {
@@ -49,30 +49,32 @@ pub(super) fn reset() -> Vec<String> {
     }
     // Limits of the cpuset remain.
     let _ = sched_setaffinity(None, &all);
-    scheduling(&mut kept);
+    scheduling(&mut unchanged);
     let _ = std::fs::write("/proc/self/oom_score_adj", "0");
     let score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
     let score: i32 = score.trim().parse().unwrap_or(0);
     if score > SESSION_OOM_SCORE {
-        kept.push(format!("oom_score_adj {score}"));
+        unchanged.push(format!("oom_score_adj {score}"));
     }
-    kept
+    unchanged
 }
 
 fn limits() -> Vec<String> {
-    let mut kept = Vec::new();
-    for (resource, name) in UNLIMITED {
+    let mut unchanged = Vec::new();
+    for (resource, name) in UNLIMITED_RESOURCES {
         if let Some(limit) = raise(resource, None) {
-            kept.push(format!("{name} limited to {limit}"));
+            unchanged.push(format!("{name} limited to {limit}"));
         }
     }
     // For these, a lower limit is not worth a warning.
     raise(Resource::Nproc, None);
     raise(Resource::Memlock, None);
-    if let Some(files) = raise(Resource::Nofile, Some(WANTED_FILES)).filter(|&it| it < MIN_FILES) {
-        kept.push(format!("{files} open files"));
+    if let Some(files) =
+        raise(Resource::Nofile, Some(WANTED_OPEN_FILES)).filter(|&it| it < MIN_OPEN_FILES)
+    {
+        unchanged.push(format!("{files} open files"));
     }
-    kept
+    unchanged
 }
 
 /// Raises a limit to `wanted`, or as far as permitted; returns the remaining limit. The
@@ -95,7 +97,7 @@ fn raise(resource: Resource, wanted: Option<u64>) -> Option<u64> {
 
 /// Resets scheduling policy and I/O priority with external tools, because no safe API
 /// exists; if they were changed, these tools are installed.
-fn scheduling(kept: &mut Vec<String>) {
+fn scheduling(unchanged: &mut Vec<String>) {
     let pid = std::process::id().to_string();
     // Class `none`: derived from niceness, as for every new process.
     run("ionice", &["-c", "0", "-p", &pid]);
@@ -109,7 +111,7 @@ fn scheduling(kept: &mut Vec<String>) {
         run("chrt", &["--other", "--pid", "0", &pid]);
     }
     if let Some(policy) = policy().filter(|&policy| policy != 0) {
-        kept.push(format!("scheduling policy {policy}"));
+        unchanged.push(format!("scheduling policy {policy}"));
     }
 }
 

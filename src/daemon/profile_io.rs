@@ -13,7 +13,7 @@ use walgit_prefetch::Profile;
 use walgit_prefetch::model::Limits;
 
 /// A repository with a learned profile.
-struct Target {
+struct ProfileOwner {
     /// Persistent identity of the repository.
     identity: String,
     repository: Repository,
@@ -23,7 +23,7 @@ struct Target {
 
 impl Daemon {
     /// Finds the repository of a learned profile, and its live mounts.
-    async fn profile_target(&self, target: &ProfileTarget) -> Result<Target> {
+    async fn profile_target(&self, target: &ProfileTarget) -> Result<ProfileOwner> {
         let _keep_alive = self.mounts.keep_alive();
         let mounts = self.mounts.map(|mount| {
             let identity = mount.request.source.identity();
@@ -59,7 +59,7 @@ impl Daemon {
                     .await?
             }
         };
-        Ok(Target {
+        Ok(ProfileOwner {
             identity,
             repository,
             mounts,

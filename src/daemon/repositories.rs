@@ -14,7 +14,7 @@ use super::status::NetworkStatus;
 use crate::chain;
 use crate::leases::MountLease;
 use crate::lifecycle::{FreshStore, Ledger};
-use crate::repo::{Access, Account, Loader, Located, Repository, Snapshot, Source, Target};
+use crate::repo::{Access, Loader, Located, MemoryAccount, Repository, Snapshot, Source, Target};
 use walgit_durable::fault_point;
 use walgit_format::Address;
 use walgit_format::chunk::{BlobId, SecretKey};
@@ -66,7 +66,7 @@ impl Repositories {
         network: &Network,
         keys: &[SecretKey],
         scripts: bool,
-        account: Account,
+        account: MemoryAccount,
     ) -> Result<Access> {
         Ok(Access {
             store: self.store(network)?,
@@ -145,7 +145,7 @@ impl Repositories {
         network: &Network,
         keys: &[SecretKey],
     ) -> Result<Repository> {
-        let access = self.access(network, keys, false, Account::unlimited())?;
+        let access = self.access(network, keys, false, MemoryAccount::unlimited())?;
         let located = source.locate(&access).await?;
         Ok(self.loader.open_located(&access, &located).await?)
     }

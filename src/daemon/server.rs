@@ -13,7 +13,7 @@ use super::daemon_dir::DaemonDir;
 use super::discovery::{CHECK_INTERVAL, Discovery, Service};
 use super::error::{ClientError, not_served};
 use super::launch::{StartupChannel, log_file};
-use super::lock::Lock;
+use super::lock::DaemonLock;
 use super::mount_client::mount;
 use super::mounts::Mounts;
 use super::protocol::MountRequest;
@@ -53,12 +53,12 @@ pub fn run(settings: Settings, foreground: Option<MountRequest>) -> Result<()> {
         // process group, which a shell or a service manager has detached already.
         let _ = rustix::process::setsid();
         let _ = rustix::process::chdir("/");
-        let kept = process::reset();
-        if !kept.is_empty() {
+        let unchanged = process::reset();
+        if !unchanged.is_empty() {
             startup.warn(&format!(
                 "the daemon keeps limits of this session that it may not change: {}; \
                  `walgit-fs daemon restart` in another session removes them",
-                kept.join(", ")
+                unchanged.join(", ")
             ));
         }
     }
@@ -88,7 +88,7 @@ async fn live(
     let in_foreground = foreground.is_some();
     let mut signals = Signals::catch(in_foreground).map_err(not_served)?;
     let dir = DaemonDir::create(&settings.dirs)?;
-    let lock = match Lock::take(&dir)? {
+    let lock = match DaemonLock::take(&dir)? {
         Some(lock) => lock,
         None if in_foreground => take_over(&settings, &dir).await?,
         // Another command was faster; its daemon serves both.
@@ -198,7 +198,7 @@ fn restore(discovery: &mut Discovery, daemon: &Daemon) {
 }
 
 /// Takes the lock of an idle daemon, for a mount in the foreground.
-async fn take_over(settings: &Settings, dir: &DaemonDir) -> Result<Lock> {
+async fn take_over(settings: &Settings, dir: &DaemonDir) -> Result<DaemonLock> {
     if let Some(client) = Client::find(&settings.dirs).await? {
         let pid = client.pid();
         match client.stop(true).await {
@@ -211,12 +211,12 @@ async fn take_over(settings: &Settings, dir: &DaemonDir) -> Result<Lock> {
             Err(error) => return Err(error.into()),
         }
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
-        if let Some(lock) = Lock::take(dir)? {
+        if let Some(lock) = DaemonLock::take(dir)? {
             return Ok(lock);
         }
-        if begun.elapsed() > LOCK_TIMEOUT {
+        if started.elapsed() > LOCK_TIMEOUT {
             let state = Client::probe(&settings.dirs).await?;
             return Err(state.into_error().into());
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Compaction, Origin, Renewal, Retention, Settings, Sourced, Tiers};
+use crate::config::{Compaction, Renewal, Retention, SettingOrigin, Settings, Sourced, Tiers};
 
 /// Settings that a daemon reads only at its start. Network settings are not included:
 /// each mount has its own.
@@ -69,6 +69,6 @@ impl DaemonSettings {
 /// Whether a running value differs from the wanted one. A default does not override a
 /// flag or a variable that was set for the daemon.
 fn differs<T: PartialEq>(running: &Sourced<T>, wanted: &Sourced<T>) -> bool {
-    let asked = wanted.origin != Origin::Default || running.origin == Origin::File;
+    let asked = wanted.origin != SettingOrigin::Default || running.origin == SettingOrigin::File;
     asked && running.value != wanted.value
 }

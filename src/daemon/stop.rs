@@ -23,7 +23,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Result of stopping a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stopped {
+pub enum StopOutcome {
     /// No daemon was running.
     Absent,
     /// It exited.
@@ -38,15 +38,15 @@ pub enum Stopped {
 ///
 /// # Errors
 /// [`ClientError::DidNotStop`] if it does not exit, and errors of finding it.
-pub async fn stop(dirs: &Dirs) -> Result<Stopped, ClientError> {
-    let begun = Instant::now();
+pub async fn stop(dirs: &Dirs) -> Result<StopOutcome, ClientError> {
+    let started = Instant::now();
     let Some(dir) = DaemonDir::open(dirs)? else {
-        return Ok(Stopped::Absent);
+        return Ok(StopOutcome::Absent);
     };
     let dir = Arc::new(dir);
     loop {
         let error = match Client::probe(dirs).await? {
-            DaemonState::Absent => return Ok(Stopped::Absent),
+            DaemonState::Absent => return Ok(StopOutcome::Absent),
             DaemonState::Unavailable(error) => error,
             DaemonState::Running(client) => {
                 match client.stop(false).await {
@@ -63,7 +63,7 @@ pub async fn stop(dirs: &Dirs) -> Result<Stopped, ClientError> {
                 pid,
                 phase: Phase::Stopping,
             } => (pid, STOP_TIMEOUT, false),
-            ClientError::InTransition { .. } if begun.elapsed() < START_GRACE_PERIOD => {
+            ClientError::InTransition { .. } if started.elapsed() < START_GRACE_PERIOD => {
                 tokio::time::sleep(POLL_INTERVAL).await;
                 continue;
             }
@@ -77,7 +77,7 @@ pub async fn stop(dirs: &Dirs) -> Result<Stopped, ClientError> {
             terminate(&dir, pid).await?;
         }
         wait_for_exit(&dir, pid, timeout).await?;
-        return Ok(Stopped::Ended { pid });
+        return Ok(StopOutcome::Ended { pid });
     }
 }
 
@@ -109,7 +109,7 @@ async fn wait_for_exit(
     pid: Option<u32>,
     timeout: Duration,
 ) -> Result<(), ClientError> {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
         match lock_state(dir).await? {
             LockState::Free => return Ok(()),
@@ -117,7 +117,7 @@ async fn wait_for_exit(
             LockState::Held(Some(holder)) if pid.is_some_and(|pid| pid != holder.pid) => {
                 return Ok(());
             }
-            LockState::Held(_) if begun.elapsed() > timeout => {
+            LockState::Held(_) if started.elapsed() > timeout => {
                 return Err(ClientError::DidNotStop { pid });
             }
             LockState::Held(_) => tokio::time::sleep(POLL_INTERVAL).await,
@@ -133,7 +133,7 @@ pub type Restarted = Vec<(PathBuf, anyhow::Result<MountInfo>)>;
 ///
 /// # Errors
 /// Those of [`stop`]; then nothing else was done.
-pub async fn restart(settings: &Settings) -> Result<(Stopped, Restarted), ClientError> {
+pub async fn restart(settings: &Settings) -> Result<(StopOutcome, Restarted), ClientError> {
     let mut requests = Vec::new();
     if let DaemonState::Running(client) = Client::probe(&settings.dirs).await? {
         requests = client.mounts().await?;

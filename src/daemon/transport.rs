@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::daemon_dir::{CONTROL_SOCKET, DaemonDir, DaemonDirError, Peer};
+use super::daemon_dir::{CONTROL_SOCKET, DaemonDir, DaemonDirError, DaemonPeer};
 use super::error::ClientError;
 use super::protocol::{Hello, Rejection};
 use crate::fuse::is_stopped;
@@ -52,16 +52,18 @@ impl Request {
         Ok(Request {
             method: Method::POST,
             path,
-            body: serde_json::to_vec(body).map_err(ClientError::gone)?.into(),
+            body: serde_json::to_vec(body)
+                .map_err(ClientError::interrupted)?
+                .into(),
             timeout: None,
         })
     }
 
     /// Sends the request; returns the response, or an error if the daemon rejects it.
-    pub(super) async fn send(self, peer: Peer) -> Result<Response<Incoming>, ClientError> {
+    pub(super) async fn send(self, peer: DaemonPeer) -> Result<Response<Incoming>, ClientError> {
         let stream = TokioIo::new(peer.stream);
         let handshake = hyper::client::conn::http1::handshake(stream).await;
-        let (mut sender, connection) = handshake.map_err(ClientError::gone)?;
+        let (mut sender, connection) = handshake.map_err(ClientError::interrupted)?;
         tokio::spawn(connection);
         let request = hyper::Request::builder()
             .method(self.method)
@@ -69,13 +71,13 @@ impl Request {
             .header(HOST, "daemon")
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(self.body))
-            .map_err(ClientError::gone)?;
+            .map_err(ClientError::interrupted)?;
         let response = sender.send_request(request).await;
-        let response = response.map_err(ClientError::gone)?;
+        let response = response.map_err(ClientError::interrupted)?;
         match response.status() {
             status if status.is_success() => Ok(response),
             // An older or newer daemon does not support the request.
-            StatusCode::NOT_FOUND => Err(ClientError::gone("it does not know the request")),
+            StatusCode::NOT_FOUND => Err(ClientError::interrupted("it does not know the request")),
             _ => Err(ClientError::Rejected(
                 decode::<Rejection>(response).await?.error,
             )),
@@ -88,8 +90,8 @@ pub(super) async fn decode<T: DeserializeOwned>(
     response: Response<Incoming>,
 ) -> Result<T, ClientError> {
     let body = response.into_body().collect().await;
-    let body = body.map_err(ClientError::gone)?.to_bytes();
-    serde_json::from_slice(&body).map_err(ClientError::gone)
+    let body = body.map_err(ClientError::interrupted)?.to_bytes();
+    serde_json::from_slice(&body).map_err(ClientError::interrupted)
 }
 
 /// Queries the identity of the daemon; returns the result and the process queried.

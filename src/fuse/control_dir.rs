@@ -23,7 +23,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use super::attributes::time_of;
-use super::history::{BYTES_PER_NAME, History};
+use super::history::{BYTES_PER_NAME, HistoryDir};
 use super::inode::Inode;
 use super::snapshot_table::SnapshotTable;
 use crate::repo::{Charge, NodeIndex, RepoError, Repository, Snapshot};
@@ -55,7 +55,7 @@ type Entries = BTreeMap<Vec<u8>, Inode>;
 pub(super) enum ControlNode {
     /// A folder: names and their inodes. The folder of commits also has those of its
     /// history, which may still grow.
-    Folder(Arc<Entries>, Option<Arc<History>>),
+    Folder(Arc<Entries>, Option<Arc<HistoryDir>>),
     /// An immutable text; see [`text_node`].
     Text(Bytes),
     /// The status, which changes.
@@ -207,8 +207,8 @@ impl ControlNodes {
         let branches = nodes.insert(ROOT, b"branches", empty_folder());
         nodes.tags = nodes.insert(ROOT, b"tags", empty_folder());
         let head = repository.head();
-        let own = (head.refs.iter()).map(|r| (r.kind, &r.name, commits[r.commit]));
-        let mut refs: Vec<_> = own.collect();
+        let published = (head.refs.iter()).map(|r| (r.kind, &r.name, commits[r.commit]));
+        let mut refs: Vec<_> = published.collect();
         for relative in repository.sibling_refs() {
             let slot = snapshots.add_unopened(&relative.target, None);
             let tree = Inode::Tree(slot, NodeIndex::ROOT);
@@ -238,7 +238,7 @@ impl ControlNodes {
             return;
         }
         let bytes = parts.len() as u64 * (BYTES_PER_NAME + BYTES_PER_FOLDER) + name.len() as u64;
-        if !snapshots.has_capacity() || !self.charge.has_room(bytes, MAX_NAME_BYTES) {
+        if !snapshots.has_capacity() || !self.charge.can_charge(bytes, MAX_NAME_BYTES) {
             if !std::mem::replace(&mut self.is_incomplete, true) {
                 tracing::warn!(
                     ".walgit does not list all branches and tags: they exceed the memory limit of the mount"
@@ -264,7 +264,7 @@ impl ControlNodes {
         repository: &Repository,
         snapshots: &Arc<SnapshotTable>,
     ) -> Vec<Inode> {
-        let history = History::before(repository, snapshots);
+        let history = HistoryDir::before(repository, snapshots);
         let folder = ControlNode::Folder(Arc::default(), Some(history));
         let commits = self.insert(ROOT, b"commits", folder);
         let mut inodes = Vec::new();

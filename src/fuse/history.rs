@@ -25,12 +25,12 @@ pub(super) const BYTES_PER_NAME: u64 = 100;
 
 /// The ancestors of the mounted commit.
 #[derive(Debug)]
-pub(super) struct History {
+pub(super) struct HistoryDir {
     snapshots: Arc<SnapshotTable>,
     from: Repository,
     ancestors: Mutex<Ancestors>,
     /// Notifies waiting tasks of each commit found.
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<ListingProgress>,
 }
 
 #[derive(Debug)]
@@ -44,16 +44,16 @@ struct Ancestors {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Progress {
+struct ListingProgress {
     count: usize,
     is_complete: bool,
 }
 
-impl History {
+impl HistoryDir {
     /// Creates the history before `from`, without reading it.
     pub(super) fn before(from: &Repository, snapshots: &Arc<SnapshotTable>) -> Arc<Self> {
         let is_complete = from.parents().is_empty() && !from.has_archive();
-        Arc::new(History {
+        Arc::new(HistoryDir {
             snapshots: snapshots.clone(),
             from: from.clone(),
             ancestors: Mutex::new(Ancestors {
@@ -62,7 +62,7 @@ impl History {
                 is_started: is_complete,
                 charge: from.access().account.nothing(),
             }),
-            progress: watch::Sender::new(Progress {
+            progress: watch::Sender::new(ListingProgress {
                 count: 0,
                 is_complete,
             }),
@@ -181,7 +181,8 @@ impl History {
         }
         self.start();
         let mut progress = self.progress.subscribe();
-        let is_found = |progress: &Progress| progress.is_complete || self.known(name).is_some();
+        let is_found =
+            |progress: &ListingProgress| progress.is_complete || self.known(name).is_some();
         let _ = progress.wait_for(is_found).await;
         Ok(self.known(name))
     }

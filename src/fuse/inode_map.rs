@@ -19,7 +19,7 @@ use walgit_format::{Content, Entry};
 /// Consecutive nodes of the mounted tree that are also consecutive in the tree of a
 /// slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Run {
+struct NodeRun {
     /// Number of the first node in the mounted tree.
     node: u64,
     len: u64,
@@ -28,10 +28,10 @@ struct Run {
     first: u64,
 }
 
-impl Run {
+impl NodeRun {
     /// Nodes with the same numbers in the tree of the slot.
     fn identical(node: u64, len: u64, slot: usize) -> Self {
-        Run {
+        NodeRun {
             node,
             len,
             slot,
@@ -44,9 +44,9 @@ impl Run {
 #[derive(Clone, Debug, Default)]
 pub(super) struct InodeMap {
     /// Sorted by number in the mounted tree, without gaps.
-    runs: Vec<Run>,
+    runs: Vec<NodeRun>,
     /// The same runs, sorted by slot and number in the slot.
-    by_inode: Vec<Run>,
+    by_inode: Vec<NodeRun>,
     /// Memory charge for both.
     charge: Charge,
 }
@@ -80,7 +80,7 @@ const NEW_SLOT: usize = usize::MAX;
 impl InodeMap {
     /// The map of a tree whose nodes map one to one to a slot.
     pub(super) fn of_slot(slot: usize, nodes: u64) -> Self {
-        let runs = vec![Run::identical(1, nodes, slot)];
+        let runs = vec![NodeRun::identical(1, nodes, slot)];
         InodeMap {
             by_inode: runs.clone(),
             runs,
@@ -114,7 +114,7 @@ impl InodeMap {
         (self.inode_of(directory.index)).map_or(0, |inode| inode.encode().0)
     }
 
-    fn push(&mut self, run: Run) {
+    fn push(&mut self, run: NodeRun) {
         if let Some(last) = self.runs.last_mut()
             && last.node + last.len == run.node
             && last.slot == run.slot
@@ -134,7 +134,7 @@ impl InodeMap {
         for run in old.runs[start..].iter().take_while(|run| run.node < end) {
             let from = run.node.max(before);
             let to = (run.node + run.len).min(end);
-            self.push(Run {
+            self.push(NodeRun {
                 node: node + (from - before),
                 len: to - from,
                 slot: run.slot,
@@ -189,8 +189,9 @@ impl InodeMap {
                 });
             };
             let number = |node: &Node, entry: &Entry| node.index.0 + entry.offset;
-            let fresh =
-                |entry: &Entry| Run::identical(number(&new_node, entry), entry.nodes(), NEW_SLOT);
+            let fresh = |entry: &Entry| {
+                NodeRun::identical(number(&new_node, entry), entry.nodes(), NEW_SLOT)
+            };
             let old_entries = before.entries().iter().enumerate();
             let new_entries = after.entries().iter().enumerate();
             for pair in old_entries.merge_join_by(new_entries, |a, b| a.1.name.cmp(&b.1.name)) {
@@ -232,7 +233,7 @@ impl InodeMap {
         next.inherit(self, 1, 1, 1);
         let len = new.commit().nodes - 1;
         if len > 0 {
-            next.push(Run::identical(2, len, NEW_SLOT));
+            next.push(NodeRun::identical(2, len, NEW_SLOT));
         }
         let root = old.root();
         let directory = self.inode_number(&root);
@@ -252,7 +253,7 @@ pub(super) struct UnplacedMap(InodeMap);
 impl UnplacedMap {
     /// Bytes of memory that the map takes.
     pub(super) fn weight(&self) -> u64 {
-        (self.0.runs.len() * 2 * size_of::<Run>()) as u64
+        (self.0.runs.len() * 2 * size_of::<NodeRun>()) as u64
     }
 
     /// The map of the tree in this slot, with its memory charge.
@@ -275,19 +276,19 @@ mod tests {
     #[test]
     fn inherited_runs_are_cut_and_joined() {
         let mut old = InodeMap::default();
-        old.push(Run {
+        old.push(NodeRun {
             node: 1,
             len: 5,
             slot: 0,
             first: 1,
         });
-        old.push(Run {
+        old.push(NodeRun {
             node: 6,
             len: 2,
             slot: 3,
             first: 6,
         });
-        old.push(Run {
+        old.push(NodeRun {
             node: 8,
             len: 4,
             slot: 0,
@@ -297,7 +298,7 @@ mod tests {
         let mut new = InodeMap::default();
         // Nodes 4..=9 of the old tree are 2..=7 of the new one.
         new.inherit(&old, 2, 4, 6);
-        new.push(Run {
+        new.push(NodeRun {
             node: 8,
             len: 1,
             slot: 4,

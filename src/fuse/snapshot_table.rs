@@ -255,7 +255,7 @@ impl SnapshotTable {
         self.slots
             .read()
             .charge
-            .has_room(SLOT_BYTES, MAX_SLOT_BYTES)
+            .can_charge(SLOT_BYTES, MAX_SLOT_BYTES)
     }
 
     fn slot<T>(&self, number: usize, get: impl FnOnce(&Slot) -> T) -> Option<T> {
@@ -388,8 +388,8 @@ impl SnapshotTable {
         let current = self.current();
         let slots = self.slots.read();
         let is_used = |(number, slot): &(&usize, &Slot)| {
-            let is_gone = |index: &NodeIndex| current.inodes.node_of(**number, *index).is_none();
-            slot.visible_at == slots.moves || slot.lookups.lock().keys().any(is_gone)
+            let is_removed = |index: &NodeIndex| current.inodes.node_of(**number, *index).is_none();
+            slot.visible_at == slots.moves || slot.lookups.lock().keys().any(is_removed)
         };
         let used = slots.by_number.iter().filter(is_used);
         let targets = used.map(|(_, slot)| &slot.target);

@@ -15,7 +15,7 @@ use super::inode_map::Invalidation;
 use super::snapshot_table::{LocatedNode, SnapshotTable};
 use super::xattr::Xattr;
 use crate::prefetch::{FileRead, PrefetchDriver, Prefetcher};
-use crate::repo::{NEIGHBOURS, Node, NodeIndex, RepoError, Snapshot};
+use crate::repo::{NEIGHBOUR_BYTES, Node, NodeIndex, RepoError, Snapshot};
 use walgit_format::chunk::ByteRange;
 use walgit_format::{Directory, Kind};
 
@@ -37,7 +37,7 @@ pub(super) struct View {
 
 /// A directory listing that can be read from any offset.
 pub(super) struct Listing {
-    own: FileAttr,
+    dir_attr: FileAttr,
     entries: Entries,
 }
 
@@ -56,7 +56,7 @@ impl Listing {
     ) {
         let dots: [&[u8]; 2] = [b".", b".."];
         for next in offset..2 {
-            if add(dots[next as usize], next + 1, &self.own, TTL_MAX) {
+            if add(dots[next as usize], next + 1, &self.dir_attr, TTL_MAX) {
                 return;
             }
         }
@@ -150,11 +150,11 @@ impl View {
     /// Attributes of a node of a tree.
     fn attr(&self, inode: Inode, tree: &LocatedNode, node: &Node) -> FileAttr {
         // The time of a file is that of the tree in which its inode first appeared.
-        let own = match (inode, node.kind) {
+        let dir_attr = match (inode, node.kind) {
             (_, Kind::Directory) | (Inode::Control(_), _) => None,
             (Inode::Tree(slot, _), _) => self.snapshots.time(slot),
         };
-        let time = own.unwrap_or_else(|| commit_time(tree.snapshot.commit()));
+        let time = dir_attr.unwrap_or_else(|| commit_time(tree.snapshot.commit()));
         attributes::of_node(inode, node, time, self.owner)
     }
 
@@ -297,7 +297,7 @@ impl View {
             node: &node,
             range,
         });
-        Ok(tree.snapshot.read(&node, range, NEIGHBOURS).await?)
+        Ok(tree.snapshot.read(&node, range, NEIGHBOUR_BYTES).await?)
     }
 
     /// Reads a directory, so that its entries can be listed without waiting.
@@ -306,7 +306,7 @@ impl View {
         inode: Inode,
         task: u32,
     ) -> Result<Listing, OpError> {
-        let own = self.attr_of(inode).await?.0;
+        let dir_attr = self.attr_of(inode).await?.0;
         let entries = match self.find(inode).await? {
             None => Entries::Control(self.control_listing(inode).await?),
             Some((tree, node)) => {
@@ -319,7 +319,7 @@ impl View {
                 }
             }
         };
-        Ok(Listing { own, entries })
+        Ok(Listing { dir_attr, entries })
     }
 
     async fn control_listing(

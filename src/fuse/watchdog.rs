@@ -14,15 +14,15 @@ const GRACE_PERIOD: Duration = Duration::from_millis(500);
 
 /// Fails a request. Must not block.
 type Expire = Box<dyn FnOnce() + Send>;
-type Key = (Instant, u64);
+type RequestKey = (Instant, u64);
 
-struct Watched {
+struct PendingRequests {
     next: u64,
-    requests: BTreeMap<Key, Expire>,
+    requests: BTreeMap<RequestKey, Expire>,
     is_running: bool,
 }
 
-static WATCHED: Mutex<Watched> = Mutex::new(Watched {
+static WATCHED: Mutex<PendingRequests> = Mutex::new(PendingRequests {
     next: 0,
     requests: BTreeMap::new(),
     is_running: false,
@@ -30,7 +30,7 @@ static WATCHED: Mutex<Watched> = Mutex::new(Watched {
 static CHANGED: Condvar = Condvar::new();
 
 /// Watches a request until dropped.
-pub(super) struct Watch(Key);
+pub(super) struct Watch(RequestKey);
 
 /// Watches a request for `deadline` plus a grace period; calls `expire` afterwards.
 pub(super) fn watch(deadline: Duration, expire: impl FnOnce() + Send + 'static) -> Watch {

@@ -34,9 +34,9 @@ pub struct Collecting {
 
 /// Blobs that cannot be claimed until this is dropped.
 #[derive(Debug)]
-pub struct Condemned<'a>(&'a Collecting);
+pub struct DeletionClaims<'a>(&'a Collecting);
 
-impl Drop for Condemned<'_> {
+impl Drop for DeletionClaims<'_> {
     fn drop(&mut self) {
         // If this fails, the blobs stay listed until the process ends.
         let _ = self.0.file.set_len(0);
@@ -54,10 +54,10 @@ impl Leases {
     /// [`LeaseError::Busy`] if another collector is running.
     pub fn collect(&self) -> Result<Collecting, LeaseError> {
         // A killed collector holds its lock until the kernel has ended it.
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             match self.try_collect() {
-                Err(LeaseError::Busy) if begun.elapsed() < COLLECTOR_EXIT_TIMEOUT => {
+                Err(LeaseError::Busy) if started.elapsed() < COLLECTOR_EXIT_TIMEOUT => {
                     std::thread::sleep(POLL_INTERVAL)
                 }
                 done => return done,
@@ -110,12 +110,12 @@ impl Leases {
 
     /// Acquires the lock once none of these blobs is being deleted.
     pub(super) fn lock_to_claim(&self, blobs: &[BlobId]) -> Result<Locked, LeaseError> {
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             let locked = self.lock()?;
             match self.condemned(blobs)? {
                 None => return Ok(locked),
-                Some((blob, pid)) if begun.elapsed() > CLAIM_TIMEOUT => {
+                Some((blob, pid)) if started.elapsed() > CLAIM_TIMEOUT => {
                     return Err(LeaseError::Deleting { blob, pid });
                 }
                 Some(_) => {}
@@ -136,7 +136,7 @@ impl Collecting {
         &self,
         known: &InUse,
         blobs: &[BlobId],
-    ) -> Result<Option<Condemned<'_>>, LeaseError> {
+    ) -> Result<Option<DeletionClaims<'_>>, LeaseError> {
         let locked = self.leases.lock()?;
         if locked.generation()? != known.generation {
             return Ok(None);
@@ -154,6 +154,6 @@ impl Collecting {
             self.file.write_all_at(text.as_bytes(), 0)
         };
         write().map_err(failed(&self.path))?;
-        Ok(Some(Condemned(self)))
+        Ok(Some(DeletionClaims(self)))
     }
 }

@@ -42,10 +42,12 @@ mod scan;
 mod tag;
 mod users;
 
-pub use collecting::{Collecting, Condemned};
+pub use collecting::{Collecting, DeletionClaims};
 pub use error::LeaseError;
 pub use location::Leases;
 pub use mount::MountLease;
 pub use publish::PublishLease;
-pub use records::{AbandonedLease, HeldHead, Holder, InUse, MountRecord, OtherUser, StoreUser};
+pub use records::{
+    AbandonedLease, HeldHead, InUse, LeaseHolder, MountRecord, OtherUser, StoreUser,
+};
 pub use tag::{MountTag, StoreTags};

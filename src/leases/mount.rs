@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{LeaseError, failed};
 use super::lease_file::{LeaseFile, is_recent};
 use super::location::Leases;
-use super::records::{HeldHead, Holder, InUse, MountRecord};
+use super::records::{HeldHead, InUse, LeaseHolder, MountRecord};
 use walgit_durable::open_regular_with;
 use walgit_format::Address;
 use walgit_format::chunk::BlobId;
@@ -23,7 +23,7 @@ const REPLACEMENT: &str = "mount-new";
 
 /// When a collector noticed that the process had ended: the last line.
 #[derive(Debug, Serialize, Deserialize)]
-struct Noticed {
+struct EndNotice {
     ended: u64,
 }
 
@@ -32,14 +32,14 @@ struct Noticed {
 pub struct MountLease {
     leases: Leases,
     path: PathBuf,
-    written: Mutex<Written>,
+    written: Mutex<LeaseContent>,
 }
 
 /// The content of the file.
 #[derive(Debug)]
-struct Written {
+struct LeaseContent {
     file: File,
-    holder: Holder,
+    holder: LeaseHolder,
     heads: Vec<HeldHead>,
 }
 
@@ -60,7 +60,7 @@ impl Leases {
     ///
     /// # Errors
     /// When the file cannot be written, or `id` already has a lease.
-    pub fn mount(&self, id: &str, holder: &Holder) -> Result<MountLease, LeaseError> {
+    pub fn mount(&self, id: &str, holder: &LeaseHolder) -> Result<MountLease, LeaseError> {
         let path = self.mount_path(id);
         if !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             let why = io::Error::other("the ID of a mount has other characters than hex digits");
@@ -77,7 +77,7 @@ impl Leases {
         let lease = MountLease {
             leases: self.clone(),
             path: path.clone(),
-            written: Mutex::new(Written {
+            written: Mutex::new(LeaseContent {
                 file,
                 holder: holder.clone(),
                 heads: Vec::new(),
@@ -90,13 +90,13 @@ impl Leases {
 }
 
 /// Locks a new lease file and writes its holder.
-fn begin(file: &File, holder: &Holder) -> io::Result<()> {
+fn begin(file: &File, holder: &LeaseHolder) -> io::Result<()> {
     flock(file, FlockOperation::NonBlockingLockExclusive)?;
     append(file, holder)
 }
 
 impl MountLease {
-    fn written(&self) -> MutexGuard<'_, Written> {
+    fn written(&self) -> MutexGuard<'_, LeaseContent> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -167,7 +167,7 @@ impl MountLease {
     }
 
     /// Verifies that other processes see the file.
-    fn check(&self, written: &Written) -> Result<(), LeaseError> {
+    fn check(&self, written: &LeaseContent) -> Result<(), LeaseError> {
         let found = written.file.metadata().map_err(failed(&self.path))?;
         match found.nlink() {
             0 => Err(LeaseError::Removed(self.path.clone())),
@@ -221,11 +221,11 @@ pub(super) fn read(
         return Ok(());
     };
     let malformed = |error: serde_json::Error| damaged(error.to_string());
-    let holder: Holder = serde_json::from_slice(first).map_err(malformed)?;
+    let holder: LeaseHolder = serde_json::from_slice(first).map_err(malformed)?;
     let mut heads: Vec<HeldHead> = Vec::new();
     let mut noticed = None;
     for line in lines {
-        if let Ok(Noticed { ended }) = serde_json::from_slice(line) {
+        if let Ok(EndNotice { ended }) = serde_json::from_slice(line) {
             noticed = Some(ended);
             continue;
         }
@@ -260,7 +260,7 @@ pub(super) fn read(
 fn notice(path: &Path, now: u64) -> Result<(), LeaseError> {
     let write = || -> io::Result<()> {
         let file = open_regular_with(File::options().append(true), path)?;
-        append(&file, &Noticed { ended: now })
+        append(&file, &EndNotice { ended: now })
     };
     match write() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

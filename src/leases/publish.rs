@@ -249,15 +249,15 @@ mod tests {
         let condemned = collecting.condemn(&known, &[blob(2)]).unwrap().unwrap();
         // Unlisted blobs can be claimed immediately.
         lease.claim(blob(3)).unwrap();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 lease.claim(blob(2)).unwrap();
-                tell.send(()).unwrap();
+                sender.send(()).unwrap();
             });
             assert!(!in_use(&leases, 0, 0).claimed.contains(&blob(2)));
             drop(condemned);
-            told.recv().unwrap();
+            receiver.recv().unwrap();
         });
         assert!(in_use(&leases, 0, 0).claimed.contains(&blob(2)));
         // A list left by a killed collector blocks no claims.

@@ -9,7 +9,7 @@ use walgit_format::chunk::BlobId;
 
 /// The holder of a mount lease: the first line of its file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub struct LeaseHolder {
     /// Process ID.
     pub pid: u32,
     /// The mount point, as seen by the process that made the mount.
@@ -39,7 +39,7 @@ pub struct MountRecord {
     /// Identifies the mount in the kernel's mount table.
     pub id: String,
     /// The holder.
-    pub holder: Holder,
+    pub holder: LeaseHolder,
     /// The heads.
     pub heads: Vec<HeldHead>,
     /// Whether the process is alive.

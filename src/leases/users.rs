@@ -44,8 +44,8 @@ impl Leases {
                 path: path.into(),
                 why: error.to_string(),
             })?;
-        let own = self.user.as_ref().map(absolute).transpose()?;
-        if own.as_ref() != Some(&user) {
+        let own_path = self.user.as_ref().map(absolute).transpose()?;
+        if own_path.as_ref() != Some(&user) {
             let file = path.to_owned();
             in_use.others.push(OtherUser { user, file });
         }

@@ -114,11 +114,11 @@ impl Activity {
 /// Drops entries that are too old to count.
 fn tidy(log: &mut LockedLog, now: u64) -> std::io::Result<()> {
     let oldest = now.saturating_sub(MAX_AGE_DAYS * DAY_SECONDS);
-    let mut kept: Vec<Mounted> = log.read()?.records;
-    kept.retain(|it| it.at >= oldest);
+    let mut retained: Vec<Mounted> = log.read()?.records;
+    retained.retain(|it| it.at >= oldest);
     // If that is still too much, keep the newest entries.
-    let too_many = kept.len().saturating_sub(MAX_LOG_BYTES as usize / 100);
-    log.replace(&kept[too_many..])
+    let too_many = retained.len().saturating_sub(MAX_LOG_BYTES as usize / 100);
+    log.replace(&retained[too_many..])
 }
 
 /// Counts the commits of a repository since `since`: in all of its history if that was

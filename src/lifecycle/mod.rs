@@ -21,7 +21,7 @@ pub mod walk;
 
 pub use activity::Activity;
 pub use export::{
-    Checkout, CheckoutLimits, ExportError, ExportOptions, Exported, export, fsck as git_fsck,
+    CheckoutLimits, CheckoutOutcome, ExportError, ExportOptions, Exported, export, fsck as git_fsck,
 };
 pub use fresh::FreshStore;
 pub use ledger::{EntryKind, Extended, Ledger, LedgerBlob, LedgerEntry, LogError};

@@ -36,12 +36,12 @@ pub(super) fn present_epoch(
         .iter()
         .filter_map(|entry| Some((entry.at, entry.epoch?)));
     let (at, epoch) = known.max()?;
-    let begun = match now.saturating_sub(at) {
+    let elapsed_epochs = match now.saturating_sub(at) {
         0 => 0,
         since => since / length + 1,
     };
     Some(PresentEpoch {
-        epoch: epoch.saturating_add(u32::try_from(begun).unwrap_or(u32::MAX)),
+        epoch: epoch.saturating_add(u32::try_from(elapsed_epochs).unwrap_or(u32::MAX)),
         estimated: true,
     })
 }

@@ -84,7 +84,7 @@ pub(super) async fn check_mounts(
     options: &GcOptions,
     known: &InUse,
 ) -> Result<Vec<PathBuf>, MaintenanceError> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut newer: Option<InUse> = None;
     loop {
         let known = newer.as_ref().unwrap_or(known);
@@ -92,7 +92,7 @@ pub(super) async fn check_mounts(
         if found.is_empty() || options.dry_run {
             return Ok(found);
         }
-        if begun.elapsed() > LEASE_WAIT {
+        if started.elapsed() > LEASE_WAIT {
             return Err(MaintenanceError::MountWithoutLease(found));
         }
         tokio::time::sleep(LEASE_POLL_INTERVAL).await;

@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use super::context::{GcOptions, MaintenanceContext};
 use super::error::MaintenanceError;
-use super::journal::Journal;
+use super::journal::CollectionJournal;
 use crate::leases::InUse;
 use crate::lifecycle::Ledger;
 use walgit_format::chunk::BlobId;
@@ -28,7 +28,7 @@ pub(super) async fn inventory(
     context: &MaintenanceContext,
     options: &GcOptions,
     in_use: &InUse,
-    journal: &Journal,
+    journal: &CollectionJournal,
 ) -> Result<HashMap<BlobId, InventoryBlob>, MaintenanceError> {
     let mut blobs: HashMap<BlobId, InventoryBlob> = HashMap::new();
     let mut add = |blob: BlobId, len: u64, at: u64| {
@@ -43,7 +43,7 @@ pub(super) async fn inventory(
     for ended in &in_use.ended {
         ended.blobs.iter().for_each(|blob| add(*blob, 0, ended.at));
     }
-    blobs.retain(|blob, known| !journal.is_gone(blob, known.since.unwrap_or(0)));
+    blobs.retain(|blob, known| !journal.is_deleted(blob, known.since.unwrap_or(0)));
     if let Some(local) = &context.local {
         let listed = tokio::task::block_in_place(|| list(local))?;
         blobs.retain(|blob, _| listed.contains_key(blob));

@@ -23,7 +23,7 @@ const COMPACTION_THRESHOLD: usize = 10_000;
 /// An event of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Event {
+pub(super) enum JournalEvent {
     /// The blob is about to be deleted.
     Intended,
     /// The blob is deleted, or forgotten.
@@ -33,30 +33,30 @@ pub(super) enum Event {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Line {
+struct JournalRecord {
     at: u64,
     blob: BlobId,
-    event: Event,
+    event: JournalEvent,
     #[serde(default)]
     len: u64,
 }
 
 /// The journal of a collector.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(super) struct CollectionJournal {
     log: AppendLog,
     /// File with the times of first sight.
     first_seen_path: PathBuf,
     /// Held while the collector runs; `None` if the journal is read-only.
     lock: Option<FileLock>,
     lines: usize,
-    last: HashMap<BlobId, Line>,
+    last: HashMap<BlobId, JournalRecord>,
     first_seen: BTreeMap<String, u64>,
     /// Entries that this run queried: all others are needed again, or gone.
     queried: BTreeMap<String, u64>,
 }
 
-impl Journal {
+impl CollectionJournal {
     /// Opens the journal called `name` in `dir`, which need not exist yet. Only one
     /// collector may have it open, unless it is `read_only` and never written.
     pub(super) fn open(dir: &Path, name: &str, read_only: bool) -> Result<Self, MaintenanceError> {
@@ -71,10 +71,10 @@ impl Journal {
         };
         // Read only now that the lock is held: another collector may have written before.
         let log = AppendLog::new(path.clone());
-        let lines = log.read::<Line>().map_err(&failed)?.records;
+        let lines = log.read::<JournalRecord>().map_err(&failed)?.records;
         let first_seen_path = dir.join(format!("{name}-seen.json"));
         let first_seen = read_regular(&first_seen_path, u64::MAX).unwrap_or_default();
-        Ok(Journal {
+        Ok(CollectionJournal {
             log,
             first_seen: serde_json::from_slice(&first_seen).unwrap_or_default(),
             first_seen_path,
@@ -89,17 +89,17 @@ impl Journal {
     /// be recorded, the blobs must not be deleted.
     pub(super) fn record(
         &mut self,
-        event: Event,
+        event: JournalEvent,
         blobs: impl IntoIterator<Item = (BlobId, u64)>,
         at: u64,
     ) -> Result<(), MaintenanceError> {
-        let line = |(blob, len)| Line {
+        let line = |(blob, len)| JournalRecord {
             at,
             blob,
             event,
             len,
         };
-        let lines: Vec<Line> = blobs.into_iter().map(line).collect();
+        let lines: Vec<JournalRecord> = blobs.into_iter().map(line).collect();
         if self.lock.is_some() && !lines.is_empty() {
             let append = || self.log.lock()?.append_all(&lines);
             append().map_err(LogError::at(self.log.path()))?;
@@ -111,14 +111,14 @@ impl Journal {
 
     /// Returns the blobs that an interrupted run was about to delete.
     pub(super) fn unfinished(&self) -> impl Iterator<Item = BlobId> + '_ {
-        let intended = |line: &&Line| line.event == Event::Intended;
+        let intended = |line: &&JournalRecord| line.event == JournalEvent::Intended;
         self.last.values().filter(intended).map(|line| line.blob)
     }
 
     /// Whether a blob that was stored at `since` is known to be gone.
-    pub(super) fn is_gone(&self, blob: &BlobId, since: u64) -> bool {
+    pub(super) fn is_deleted(&self, blob: &BlobId, since: u64) -> bool {
         let last = self.last.get(blob);
-        last.is_some_and(|line| line.event == Event::Done && line.at > since)
+        last.is_some_and(|line| line.event == JournalEvent::Done && line.at > since)
     }
 
     /// Returns when something was first seen: `now` if it is new.
@@ -128,7 +128,7 @@ impl Journal {
         since
     }
 
-    /// Like [`Journal::first_seen`], but records nothing.
+    /// Like [`CollectionJournal::first_seen`], but records nothing.
     pub(super) fn known_first_seen(&self, key: &str) -> Option<u64> {
         let known = self.queried.get(key).or_else(|| self.first_seen.get(key));
         known.copied()
@@ -169,12 +169,14 @@ mod tests {
     #[test]
     fn unfinished_deletions_are_known_to_the_next_run() {
         let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(dir.path(), "gc", false).unwrap();
+        let mut journal = CollectionJournal::open(dir.path(), "gc", false).unwrap();
         let intended = [1, 2].map(|n| (blob(n), 100));
-        journal.record(Event::Intended, intended, 5).unwrap();
-        journal.record(Event::Done, [(blob(1), 0)], 6).unwrap();
+        journal.record(JournalEvent::Intended, intended, 5).unwrap();
+        journal
+            .record(JournalEvent::Done, [(blob(1), 0)], 6)
+            .unwrap();
         assert!(matches!(
-            Journal::open(dir.path(), "gc", false),
+            CollectionJournal::open(dir.path(), "gc", false),
             Err(MaintenanceError::Busy)
         ));
         drop(journal);
@@ -183,15 +185,17 @@ mod tests {
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"at\":7,\"blo").unwrap();
         drop(file);
-        let mut journal = Journal::open(dir.path(), "gc", false).unwrap();
+        let mut journal = CollectionJournal::open(dir.path(), "gc", false).unwrap();
         assert_eq!(journal.unfinished().collect::<Vec<_>>(), [blob(2)]);
-        assert!(journal.is_gone(&blob(1), 5));
-        assert!(!journal.is_gone(&blob(1), 6), "stored again since");
-        assert!(!journal.is_gone(&blob(2), 0));
-        journal.record(Event::Kept, [(blob(2), 0)], 8).unwrap();
-        assert!(!journal.is_gone(&blob(2), 0));
+        assert!(journal.is_deleted(&blob(1), 5));
+        assert!(!journal.is_deleted(&blob(1), 6), "stored again since");
+        assert!(!journal.is_deleted(&blob(2), 0));
+        journal
+            .record(JournalEvent::Kept, [(blob(2), 0)], 8)
+            .unwrap();
+        assert!(!journal.is_deleted(&blob(2), 0));
         drop(journal);
-        let journal = Journal::open(dir.path(), "gc", false).unwrap();
+        let journal = CollectionJournal::open(dir.path(), "gc", false).unwrap();
         assert_eq!(journal.unfinished().count(), 0);
     }
 
@@ -199,7 +203,7 @@ mod tests {
     fn first_sight_is_remembered_while_the_key_is_queried() {
         let dir = tempfile::tempdir().unwrap();
         let run = |what: &[&str], now| -> Vec<u64> {
-            let mut journal = Journal::open(dir.path(), "gc", false).unwrap();
+            let mut journal = CollectionJournal::open(dir.path(), "gc", false).unwrap();
             let seen = what.iter().map(|what| journal.first_seen(what, now));
             let seen = seen.collect();
             journal.save_first_seen().unwrap();
@@ -208,9 +212,9 @@ mod tests {
         assert_eq!(run(&["a", "b"], 10), [10, 10]);
         assert_eq!(run(&["a"], 20), [10]);
         assert_eq!(run(&["a", "b"], 30), [10, 30]);
-        let mut read_only = Journal::open(dir.path(), "gc", true).unwrap();
+        let mut read_only = CollectionJournal::open(dir.path(), "gc", true).unwrap();
         read_only
-            .record(Event::Intended, [(blob(1), 1)], 1)
+            .record(JournalEvent::Intended, [(blob(1), 1)], 1)
             .unwrap();
         read_only.first_seen("c", 40);
         read_only.save_first_seen().unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::cache::{MAX_GAP, PrefetchGoal};
+use crate::cache::{MAX_GAP_BYTES, PrefetchGoal};
 use crate::repo::{PendingFetch, Snapshot};
 use walgit_format::chunk::{ChunkRef, Codec};
 
@@ -76,7 +76,7 @@ pub(super) fn starts(chunks: &[ChunkRef], length: u64) -> Vec<usize> {
             let (first, before) = (&chunks[first].location, &chunks[at - 1]);
             let end = chunk.range().end();
             first.blob == chunk.location.blob
-                && chunk.location.offset.saturating_sub(before.range().end()) <= MAX_GAP
+                && chunk.location.offset.saturating_sub(before.range().end()) <= MAX_GAP_BYTES
                 && end - first.offset <= length
         });
         if !follows {
@@ -102,20 +102,20 @@ mod tests {
         )
     }
 
-    const LENGTH: u64 = 1 << 20;
+    const REQUEST_BYTES: u64 = 1 << 20;
 
     #[test]
     fn neighbours_share_a_request_up_to_its_length() {
         let near = [chunk(1, 0, 100), chunk(1, 100, 100), chunk(1, 300, 50)];
-        assert_eq!(starts(&near, LENGTH), [0]);
+        assert_eq!(starts(&near, REQUEST_BYTES), [0]);
         let far = [
             chunk(1, 0, 100),
             chunk(1, 100_000, 100),
             chunk(2, 100_100, 1),
         ];
-        assert_eq!(starts(&far, LENGTH), [0, 1, 2]);
+        assert_eq!(starts(&far, REQUEST_BYTES), [0, 1, 2]);
         let long: Vec<_> = (0..5).map(|n| chunk(1, n * 400_000, 400_000)).collect();
-        assert_eq!(starts(&long, LENGTH), [0, 2, 4]);
-        assert!(starts(&[], LENGTH).is_empty());
+        assert_eq!(starts(&long, REQUEST_BYTES), [0, 2, 4]);
+        assert!(starts(&[], REQUEST_BYTES).is_empty());
     }
 }

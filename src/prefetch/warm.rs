@@ -51,7 +51,7 @@ pub async fn warm(
     }
     let mut cached = 0;
     let mut whole = false;
-    let mut walk = Walk::over(snapshot, node).await?;
+    let mut walk = SubtreeWalk::over(snapshot, node).await?;
     while let Some(part) = walk.next().await? {
         warmed.nodes += part.nodes;
         whole |= !part.wholes.is_empty();
@@ -89,7 +89,7 @@ pub async fn warm(
 /// Pins the chunks of a subtree, as far as they are known.
 async fn pin_all(snapshot: &Snapshot, node: &Node, name: &str) -> Result<(), RepoError> {
     let mut chunks = Vec::new();
-    let mut walk = Walk::over(snapshot, node).await?;
+    let mut walk = SubtreeWalk::over(snapshot, node).await?;
     while let Some(part) = walk.next().await? {
         chunks.extend(part.structure);
         chunks.extend(part.tables.into_iter().flatten());
@@ -102,7 +102,7 @@ async fn pin_all(snapshot: &Snapshot, node: &Node, name: &str) -> Result<(), Rep
 }
 
 /// Traverses a subtree, a part at a time.
-struct Walk<'a> {
+struct SubtreeWalk<'a> {
     snapshot: &'a Snapshot,
     at: u64,
     end: u64,
@@ -120,13 +120,13 @@ struct WalkPart {
     wholes: Vec<WholeBlob>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> SubtreeWalk<'a> {
     async fn over(snapshot: &'a Snapshot, node: &Node) -> Result<Self, RepoError> {
         let nodes = match node.kind {
             Kind::Directory => snapshot.directory(node).await?.nodes(),
             _ => 1,
         };
-        Ok(Walk {
+        Ok(SubtreeWalk {
             snapshot,
             at: node.index.0,
             end: node.index.0 + nodes,
@@ -162,12 +162,12 @@ fn missing(snapshot: &Snapshot, mut chunks: Vec<ChunkRef>) -> Vec<ChunkRef> {
     chunks
 }
 
-/// Fetches missing chunks in storage order, a few requests at a time. Calls `kept`
+/// Fetches missing chunks in storage order, a few requests at a time. Calls `on_stored`
 /// with those that are on disk.
 async fn fetch(
     snapshot: &Snapshot,
     missing: &[ChunkRef],
-    mut kept: impl FnMut(&[ChunkRef]),
+    mut on_stored: impl FnMut(&[ChunkRef]),
 ) -> Result<(), RepoError> {
     let length = snapshot.request_bytes();
     let starts = requests::starts(missing, length);
@@ -186,7 +186,7 @@ async fn fetch(
                 fetch.persisted().await?;
             }
         }
-        kept(&missing[group[0]..end]);
+        on_stored(&missing[group[0]..end]);
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use fastcdc::v2020::{Error, FastCDC, StreamCDC};
 use walgit_format::chunk::MAX_DATA_CHUNK;
 
 /// Bounds of the size of a chunk, in bytes.
-const MIN_CHUNK: usize = 64 << 10;
-const AVERAGE_CHUNK: usize = 256 << 10;
+const MIN_CHUNK_BYTES: usize = 64 << 10;
+const AVERAGE_CHUNK_BYTES: usize = 256 << 10;
 const MAX_CHUNK: usize = MAX_DATA_CHUNK as usize;
 
 /// Splits content in memory; content of at most [`MAX_CHUNK`] bytes is a single chunk.
@@ -17,14 +17,14 @@ pub(super) fn split(raw: &Bytes) -> Vec<Bytes> {
     if raw.len() <= MAX_CHUNK {
         return vec![raw.clone()];
     }
-    FastCDC::new(raw, MIN_CHUNK, AVERAGE_CHUNK, MAX_CHUNK)
+    FastCDC::new(raw, MIN_CHUNK_BYTES, AVERAGE_CHUNK_BYTES, MAX_CHUNK)
         .map(|chunk| raw.slice(chunk.offset..chunk.offset + chunk.length))
         .collect()
 }
 
 /// Splits content while reading it.
 pub(super) fn split_stream(input: impl Read) -> impl Iterator<Item = io::Result<Bytes>> {
-    let chunks = StreamCDC::new(input, MIN_CHUNK, AVERAGE_CHUNK, MAX_CHUNK);
+    let chunks = StreamCDC::new(input, MIN_CHUNK_BYTES, AVERAGE_CHUNK_BYTES, MAX_CHUNK);
     chunks.map(|chunk| match chunk {
         Ok(chunk) => Ok(chunk.data.into()),
         Err(Error::IoError(error)) => Err(error),

@@ -3,7 +3,7 @@
 
 use super::error::PublishError;
 use super::plan::join;
-use crate::repo::{NEIGHBOURS, Node, Repository, Snapshot};
+use crate::repo::{NEIGHBOUR_BYTES, Node, Repository, Snapshot};
 use walgit_format::Kind;
 use walgit_format::chunk::ByteRange;
 
@@ -76,8 +76,8 @@ async fn same_bytes(
     let mut at = 0;
     while at < old.size {
         let part = ByteRange::new(at, COMPARED_BYTES.min(old.size - at));
-        let bytes = old_snapshot.read(old, part, NEIGHBOURS).await?;
-        if bytes != new_snapshot.read(new, part, NEIGHBOURS).await? {
+        let bytes = old_snapshot.read(old, part, NEIGHBOUR_BYTES).await?;
+        if bytes != new_snapshot.read(new, part, NEIGHBOUR_BYTES).await? {
             return Ok(false);
         }
         at = part.end();

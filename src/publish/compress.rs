@@ -21,14 +21,14 @@ use walgit_format::head::AttachmentKind;
 
 /// A patch is used if its size is at most this fraction (as a divisor) of the standalone
 /// chunk: readers have to fetch and decode the base first.
-const PATCH_GAIN: usize = 2;
+const MIN_PATCH_RATIO: usize = 2;
 /// Bytes that a reference to a base takes.
-const BASE_REFERENCE: usize = 64;
+const BASE_REFERENCE_BYTES: usize = 64;
 /// A patch of at most this fraction (as a divisor) of the plain bytes is used without
 /// encoding the chunk standalone.
-const SMALL_PATCH: usize = 12;
+const SMALL_PATCH_DIVISOR: usize = 12;
 /// Minimum content size for patches.
-const MIN_PATCHED: usize = 512;
+const MIN_PATCHED_BYTES: usize = 512;
 
 /// Compression state of one publish.
 pub(super) struct Compression {
@@ -103,7 +103,7 @@ impl Compression {
 impl FileCodec<'_> {
     /// Whether `len` bytes of the file may be stored as a patch.
     pub(super) fn may_patch(&self, len: usize) -> bool {
-        self.compressible && len >= MIN_PATCHED
+        self.compressible && len >= MIN_PATCHED_BYTES
     }
 
     /// Encodes a chunk of the file as a patch against `base`; if that does not pay, like
@@ -117,12 +117,12 @@ impl FileCodec<'_> {
         let Some(patch) = patcher.encode(raw, base, self.speed.patch_level()) else {
             return Err(self.encode(raw));
         };
-        let len = patch.bytes.len() + BASE_REFERENCE;
-        if len * SMALL_PATCH <= raw.len() {
+        let len = patch.bytes.len() + BASE_REFERENCE_BYTES;
+        if len * SMALL_PATCH_DIVISOR <= raw.len() {
             return Ok(patch);
         }
         let standalone = self.encode(raw);
-        if len * PATCH_GAIN <= standalone.0.bytes.len() {
+        if len * MIN_PATCH_RATIO <= standalone.0.bytes.len() {
             Ok(patch)
         } else {
             Err(standalone)

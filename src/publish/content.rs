@@ -12,7 +12,7 @@ use super::chunking::{split, split_stream};
 use super::compress::{Compression, FileCodec};
 use super::delta::PreviousVersions;
 use super::error::PublishError;
-use super::file_reader::{FileRead, max_whole, read};
+use super::file_reader::{ReadOutcome, max_separate_blob, read};
 use super::options::Progress;
 use super::packs::Packs;
 use super::plan::{ContentPlan, EntryIndex, FileJob, FileSource, Plan};
@@ -85,9 +85,9 @@ pub(super) fn store(
         let (mut done, mut too_long, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
         for (job, file) in batch.iter().zip(chunked) {
             match file {
-                FileRead::Content((size, file)) => done.push((job, size, file)),
-                FileRead::TooLong => too_long.push(job),
-                FileRead::Skipped(skip) => skipped.push((job, skip)),
+                ReadOutcome::Content((size, file)) => done.push((job, size, file)),
+                ReadOutcome::TooLong => too_long.push(job),
+                ReadOutcome::Skipped(skip) => skipped.push((job, skip)),
             }
         }
         set_versions(&mut done, previous, &versions);
@@ -129,7 +129,7 @@ fn chunk_batch<'a>(
     packs: &Packs,
     compression: &'a Compression,
     inputs: &TierInputs<'_>,
-) -> Result<Vec<FileRead<(u64, ChunkedFile<'a>)>>, PublishError> {
+) -> Result<Vec<ReadOutcome<(u64, ChunkedFile<'a>)>>, PublishError> {
     let fetched = match &plan.foreign {
         Some(foreign) => foreign.fetch(batch.iter().map(|job| job.source.blob()))?,
         None => vec![None; batch.len()],
@@ -138,16 +138,16 @@ fn chunk_batch<'a>(
     (batch.par_iter().zip(fetched))
         .map_init(git, |git, (job, fetched)| {
             let read = match fetched {
-                Some(fetched) => FileRead::Content(fetched),
-                None => read(job, git.as_ref(), max_whole(inputs.max_blob))?,
+                Some(fetched) => ReadOutcome::Content(fetched),
+                None => read(job, git.as_ref(), max_separate_blob(inputs.max_blob))?,
             };
             Ok(match read {
-                FileRead::Content(raw) => {
+                ReadOutcome::Content(raw) => {
                     let codec = compression.file_codec(&plan.entry(job.entry).name, &raw);
-                    FileRead::Content((raw.len() as u64, chunk(&raw, packs, codec, inputs)))
+                    ReadOutcome::Content((raw.len() as u64, chunk(&raw, packs, codec, inputs)))
                 }
-                FileRead::TooLong => FileRead::TooLong,
-                FileRead::Skipped(skip) => FileRead::Skipped(skip),
+                ReadOutcome::TooLong => ReadOutcome::TooLong,
+                ReadOutcome::Skipped(skip) => ReadOutcome::Skipped(skip),
             })
         })
         .collect()

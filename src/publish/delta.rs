@@ -217,8 +217,8 @@ mod tests {
             assert!(recent.bytes <= MAX_RECENT_BYTES);
         }
         assert!(recent.contents.len() < contents.len());
-        let kept: usize = recent.contents.iter().map(|(base, _)| base.raw.len()).sum();
-        assert_eq!(kept, recent.bytes);
+        let total: usize = recent.contents.iter().map(|(base, _)| base.raw.len()).sum();
+        assert_eq!(total, recent.bytes);
         let features: HashSet<u32> = (recent.contents.iter())
             .flat_map(|(_, sketch)| sketch.features().to_vec())
             .collect();

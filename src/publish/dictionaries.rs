@@ -10,12 +10,12 @@ use rayon::prelude::*;
 use super::analyze::Class;
 use super::effort::Speed;
 use super::error::PublishError;
-use super::file_reader::{FileRead, MAX_IN_MEMORY, read};
+use super::file_reader::{MAX_IN_MEMORY, ReadOutcome, read};
 use super::packs::Packs;
 use super::pending_chunk::PendingChunk;
 use super::plan::Plan;
 use super::previous_publish::StoredDictionary;
-use super::tier::USUAL_MAX_INLINE;
+use super::tier::USUAL_MAX_INLINE_BYTES;
 use walgit_format::chunk::{Bases, Codec, Dictionary, EncodedChunk, encode_chunk};
 
 /// Maximum size of a chunk for dictionary compression: larger chunks contain enough
@@ -119,7 +119,8 @@ pub(super) fn choose(
     packs: &mut Packs,
     speed: Speed,
 ) -> Result<Vec<PlacedDictionary>, PublishError> {
-    let small = |size: u64| size > USUAL_MAX_INLINE as u64 && size <= MAX_DICTIONARY_CHUNK as u64;
+    let small =
+        |size: u64| size > USUAL_MAX_INLINE_BYTES as u64 && size <= MAX_DICTIONARY_CHUNK as u64;
     let jobs: Vec<_> = plan.files.iter().filter(|job| small(job.size)).collect();
     let bytes: u64 = jobs.iter().map(|job| job.size).sum();
     let enough = bytes >= MIN_SHARED.0 && jobs.len() >= MIN_SHARED.1;
@@ -131,7 +132,7 @@ pub(super) fn choose(
     let sampled: Vec<Option<(DictionaryKind, Vec<u8>)>> = (jobs.par_iter().step_by(step))
         .map_init(git, |git, job| {
             // Others are reported when they are stored.
-            let FileRead::Content(raw) = read(job, git.as_ref(), MAX_IN_MEMORY)? else {
+            let ReadOutcome::Content(raw) = read(job, git.as_ref(), MAX_IN_MEMORY)? else {
                 return Ok(None);
             };
             let kind = DictionaryKind::of(Class::of(&plan.entry(job.entry).name, &raw));
@@ -159,11 +160,11 @@ pub(super) fn choose(
     }
     let train_shared = shared.1.reaches(MIN_SHARED);
     groups.push((shared.0, shared.1, train_shared));
-    let chosen: Vec<(Vec<DictionaryKind>, Chosen)> = groups
+    let chosen: Vec<(Vec<DictionaryKind>, ChosenDictionary)> = groups
         .into_par_iter()
         .filter_map(|(kinds, files, train)| Some((kinds, best(&files, stored, train, speed)?)))
         .collect();
-    let place = |(kinds, (dictionary, chunk)): (_, Chosen)| {
+    let place = |(kinds, (dictionary, chunk)): (_, ChosenDictionary)| {
         let chunk = match chunk {
             Some(chunk) => chunk,
             None => packs.add_raw(dictionary.bytes(), speed.dictionary_level())?,
@@ -178,7 +179,7 @@ pub(super) fn choose(
 }
 
 /// A dictionary, and its chunk if it is stored already.
-type Chosen = (Dictionary, Option<PendingChunk>);
+type ChosenDictionary = (Dictionary, Option<PendingChunk>);
 
 /// Selects the best dictionary for the samples: a stored one, a new one, or none.
 fn best(
@@ -186,7 +187,7 @@ fn best(
     stored: &[StoredDictionary],
     train: bool,
     speed: Speed,
-) -> Option<Chosen> {
+) -> Option<ChosenDictionary> {
     let trial = files.trial();
     let trial_bytes: u64 = trial.iter().map(|sample| sample.len() as u64).sum();
     if trial_bytes == 0 {

@@ -15,7 +15,7 @@ pub(super) const MAX_IN_MEMORY: u64 = 8 << 20;
 const MAX_SEPARATE_BLOB: u64 = 64 << 20;
 
 /// Result of reading a file.
-pub(super) enum FileRead<T> {
+pub(super) enum ReadOutcome<T> {
     Content(T),
     /// It grew beyond the limit.
     TooLong,
@@ -23,7 +23,7 @@ pub(super) enum FileRead<T> {
 }
 
 /// Maximum size of a file that is read whole, for blobs of at most `max_blob` bytes.
-pub(super) fn max_whole(max_blob: u64) -> u64 {
+pub(super) fn max_separate_blob(max_blob: u64) -> u64 {
     MAX_IN_MEMORY.max(max_blob.min(MAX_SEPARATE_BLOB))
 }
 
@@ -31,7 +31,7 @@ impl FileJob {
     /// Whether the file is streamed, for blobs of at most `max_blob` bytes.
     pub(super) fn is_streamed(&self, max_blob: u64) -> bool {
         match self.source {
-            FileSource::Folder(_) => self.size > max_whole(max_blob),
+            FileSource::Folder(_) => self.size > max_separate_blob(max_blob),
             FileSource::Blob(_) => self.size > MAX_IN_MEMORY,
             FileSource::Git(_) | FileSource::Bytes(_) => false,
         }
@@ -43,17 +43,17 @@ pub(super) fn read(
     job: &FileJob,
     git: Option<&gix::Repository>,
     max: u64,
-) -> Result<FileRead<Bytes>, PublishError> {
+) -> Result<ReadOutcome<Bytes>, PublishError> {
     Ok(match (&job.source, git) {
         (FileSource::Folder(file), _) => match file.read(max) {
-            Ok(Some(raw)) => FileRead::Content(raw),
-            Ok(None) => FileRead::TooLong,
-            Err(skip) => FileRead::Skipped(skip),
+            Ok(Some(raw)) => ReadOutcome::Content(raw),
+            Ok(None) => ReadOutcome::TooLong,
+            Err(skip) => ReadOutcome::Skipped(skip),
         },
         (FileSource::Git(id), Some(git)) => {
-            FileRead::Content(git_objects::read_as(git, *id, Kind::Blob)?.into())
+            ReadOutcome::Content(git_objects::read_as(git, *id, Kind::Blob)?.into())
         }
-        (FileSource::Bytes(bytes), _) => FileRead::Content(bytes.clone()),
+        (FileSource::Bytes(bytes), _) => ReadOutcome::Content(bytes.clone()),
         (FileSource::Git(_), None) | (FileSource::Blob(_), _) => {
             return Err(PublishError::Internal("a file has no source to read from"));
         }

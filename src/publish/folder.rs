@@ -12,7 +12,7 @@ use super::plan::{
     TreePlan, check_entries, join,
 };
 use super::source::{EntryType, Folder, FolderFile, Listed};
-use crate::repo::{Folder as FolderIdentity, Lineage, described};
+use crate::repo::{Lineage, PublishedFolder as FolderIdentity, described};
 use walgit_durable::fault_point;
 use walgit_format::Kind;
 use walgit_format::directory::check_name;

@@ -15,7 +15,7 @@ use super::plan::{EntryIndex, FileJob, FileSource, Plan};
 use super::tree_reader::{TreeReader, VisitFile};
 use crate::repo::{Node, Repository};
 use walgit_format::chunk::{PAYLOAD_OVERHEAD, WholeBlob};
-use walgit_format::head::{AttachmentKind, MANIFEST_PART, Ref, check_ref_name};
+use walgit_format::head::{AttachmentKind, MANIFEST_PART_BYTES, Ref, check_ref_name};
 use walgit_format::{CommitId, Content, Directory, Entry};
 use walrus_encoding::cost;
 
@@ -145,10 +145,10 @@ impl Planner {
         match repository.manifest_text().await? {
             Some(text) => {
                 // A part of full length is followed by another one.
-                let parts = text.len() / MANIFEST_PART + 1;
+                let parts = text.len() / MANIFEST_PART_BYTES + 1;
                 let part = |number| {
-                    let start = number * MANIFEST_PART;
-                    text[start..text.len().min(start + MANIFEST_PART)].to_vec()
+                    let start = number * MANIFEST_PART_BYTES;
+                    text[start..text.len().min(start + MANIFEST_PART_BYTES)].to_vec()
                 };
                 self.manifests.extend((0..parts).map(part));
             }

@@ -17,7 +17,7 @@ use super::previous_publish::PreviousPublish;
 use crate::repo::{Lineage, Tag};
 use walgit_format::Kind;
 use walgit_format::archive::{ArchivedRef, parse_tree};
-use walgit_format::directory::{MAX_TARGET, check_name};
+use walgit_format::directory::{MAX_SYMLINK_BYTES, check_name};
 use walgit_format::git::tag_target;
 use walgit_format::head::{AttachmentKind, Ref, RefKind, check_ref_name};
 
@@ -414,7 +414,7 @@ impl GitSource {
             }
             Kind::Symlink => {
                 let target = self.raw(id, gix::objs::Kind::Blob)?;
-                if target.is_empty() || target.len() > MAX_TARGET || target.contains(&0) {
+                if target.is_empty() || target.len() > MAX_SYMLINK_BYTES || target.contains(&0) {
                     let at = String::from_utf8_lossy(at).into_owned();
                     return Err(PublishError::Symlink(at));
                 }

@@ -73,7 +73,7 @@ impl<'a> NodeBlobs<'a> {
         };
         let mut raw = encode(self)?;
         // Compression never increases the size.
-        self.make_room(raw.len() as u64)?;
+        self.reserve(raw.len() as u64)?;
         if self.open.is_empty() {
             raw = encode(self)?;
         }
@@ -92,7 +92,7 @@ impl<'a> NodeBlobs<'a> {
     ) -> Result<PendingChunk, PublishError> {
         chunk_len(raw.len())?;
         let sealed = encode_chunk(raw, level);
-        self.make_room(sealed.bytes.len() as u64)?;
+        self.reserve(sealed.bytes.len() as u64)?;
         let location = self.open.push_data(&sealed.bytes);
         self.pushed(Chunk::encoded(raw, &sealed, location))
     }
@@ -115,7 +115,7 @@ impl<'a> NodeBlobs<'a> {
     }
 
     /// Finishes the open blob if it has no space for `len` more bytes.
-    fn make_room(&mut self, len: u64) -> Result<(), PublishError> {
+    fn reserve(&mut self, len: u64) -> Result<(), PublishError> {
         let nodes_fit = self.open.node_bytes() + len <= MAX_NODE_BYTES;
         if self.open.is_empty() || (nodes_fit && self.open.len() + len <= self.limit) {
             return Ok(());

@@ -234,7 +234,7 @@ impl NodeWriter<'_> {
         archived: &Archived,
     ) -> Result<Vec<PendingChunk>, PublishError> {
         let mut segments = previous.attachment(AttachmentKind::Archive);
-        segments.truncate(archived.kept);
+        segments.truncate(archived.reused);
         for segment in &archived.segments {
             segments.push(self.blobs.push_node("the history", |blobs, end| {
                 let chunks = blobs.locate_all(&segment.chunks);

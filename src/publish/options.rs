@@ -43,7 +43,7 @@ pub enum ShippedProfile {
     Inherit,
     /// No profile.
     Omit,
-    /// This profile, of at most [`MAX_SHIPPED`](walgit_format::head::MAX_SHIPPED)
+    /// This profile, of at most [`MAX_SHIPPED_BYTES`](walgit_format::head::MAX_SHIPPED_BYTES)
     /// bytes.
     Replace(Vec<u8>),
 }

@@ -41,7 +41,7 @@ pub(super) fn chunk_len(len: usize) -> Result<u32, PublishError> {
     let too_long = EncodeError::TooLong {
         what: "it",
         len: len as u64,
-        most: MAX_CHUNK.into(),
+        limit: MAX_CHUNK.into(),
     };
     fits.ok_or(PublishError::Encode("a chunk", too_long))
 }

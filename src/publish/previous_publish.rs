@@ -58,7 +58,7 @@ pub(super) struct PreviousPublish {
     /// Chunks of the files that have a chunk list, by the hash of the list.
     pub(super) listed: HashMap<ChunkHash, Vec<PendingChunk>>,
     /// Referenced blobs, in addition to those of `head`.
-    pub(super) kept_blobs: Vec<BlobId>,
+    pub(super) referenced_blobs: Vec<BlobId>,
 }
 
 /// Loads the content of the head at `blob`: reads all its directories, but no file
@@ -297,7 +297,7 @@ impl PreviousPublish {
 
     /// Blobs that reused content may refer to.
     pub(super) fn blobs(&self) -> Vec<BlobId> {
-        let mut blobs = self.kept_blobs.clone();
+        let mut blobs = self.referenced_blobs.clone();
         if let Some(head) = &self.head {
             blobs.extend_from_slice(&head.head().blobs);
             blobs.extend(head.blob());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::account::Account;
+use super::account::MemoryAccount;
 use super::error::RepoError;
 use super::refs::RefStore;
 use crate::chain::Chain;
@@ -32,7 +32,7 @@ pub struct Access {
     /// does not record modes.
     pub scripts: bool,
     /// Memory account of the mount.
-    pub account: Account,
+    pub account: MemoryAccount,
 }
 
 impl From<Arc<dyn BlobStore>> for Access {
@@ -42,7 +42,7 @@ impl From<Arc<dyn BlobStore>> for Access {
             keys: Vec::new(),
             chain: Err(ChainError::NoEndpoint("(none)".into())),
             scripts: false,
-            account: Account::unlimited(),
+            account: MemoryAccount::unlimited(),
         }
     }
 }

@@ -24,7 +24,7 @@ use walgit_format::chunk::budget;
 
 /// Most bytes of memory that one mount may keep: the largest possible head plus the
 /// largest possible tree or directory.
-pub const MOUNT: u64 = budget::NODE + budget::HEAD;
+pub const MOUNT_MEMORY_BYTES: u64 = budget::NODE_BYTES + budget::HEAD_BYTES;
 /// Number of trees to build concurrently per mount. Each needs its input in memory: a
 /// manifest, objects of the chain or a group of an archive.
 const TREE_BUILD_CONCURRENCY: usize = 2;
@@ -32,12 +32,12 @@ const TREE_BUILD_CONCURRENCY: usize = 2;
 /// A cache that can evict what is charged to an account.
 pub(super) trait EvictAccount: fmt::Debug + Send + Sync {
     /// Evicts the values charged to an account. Values in use stay charged.
-    fn evict(&self, account: &Account);
+    fn evict(&self, account: &MemoryAccount);
 }
 
 /// The memory account of one mount. Cheap to clone: clones share the account.
 #[derive(Clone, Debug)]
-pub struct Account(Arc<Inner>);
+pub struct MemoryAccount(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -54,19 +54,20 @@ struct Inner {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryStats {
     /// Bytes in use.
-    pub kept: u64,
+    #[serde(rename = "kept")]
+    pub used: u64,
     /// Limit in bytes.
     pub limit: u64,
 }
 
-impl Account {
+impl MemoryAccount {
     /// An account without a limit, for short-lived commands.
     pub fn unlimited() -> Self {
-        Account::of("", u64::MAX, None)
+        MemoryAccount::of("", u64::MAX, None)
     }
 
     pub(super) fn of(name: &str, limit: u64, cache: Option<Weak<dyn EvictAccount>>) -> Self {
-        Account(Arc::new(Inner {
+        MemoryAccount(Arc::new(Inner {
             name: name.into(),
             used: AtomicU64::new(0),
             limit,
@@ -78,7 +79,7 @@ impl Account {
     /// Returns the memory use.
     pub fn stats(&self) -> MemoryStats {
         MemoryStats {
-            kept: self.0.used.load(Ordering::Relaxed),
+            used: self.0.used.load(Ordering::Relaxed),
             limit: self.0.limit,
         }
     }
@@ -122,7 +123,7 @@ impl Account {
 /// Bytes charged to an account until this is dropped. Part of the object that uses
 /// the bytes, but not of its value: any two charges compare equal.
 #[derive(Debug, Default)]
-pub struct Charge(Option<(Account, u64)>);
+pub struct Charge(Option<(MemoryAccount, u64)>);
 
 impl Charge {
     /// Charges `bytes` more.
@@ -146,26 +147,26 @@ impl Charge {
     /// Charges `bytes` more even beyond the limit, for memory that is bounded by
     /// other means and must not fail.
     pub fn force(&mut self, bytes: u64) {
-        if let Some((Account(account), paid)) = &mut self.0 {
+        if let Some((MemoryAccount(account), paid)) = &mut self.0 {
             account.used.fetch_add(bytes, Ordering::Relaxed);
             *paid += bytes;
         }
     }
 
-    /// Whether `bytes` more fit the limit and keep this charge within `most`.
-    pub fn has_room(&self, bytes: u64, most: u64) -> bool {
+    /// Whether `bytes` more fit the limit and keep this charge within `max_bytes`.
+    pub fn can_charge(&self, bytes: u64, max_bytes: u64) -> bool {
         self.0.as_ref().is_none_or(|(account, paid)| {
             let fits = || {
-                let MemoryStats { kept, limit } = account.stats();
-                kept.saturating_add(bytes) <= limit
+                let MemoryStats { used, limit } = account.stats();
+                used.saturating_add(bytes) <= limit
             };
-            paid.saturating_add(bytes) <= most && (fits() || (account.reclaim() && fits()))
+            paid.saturating_add(bytes) <= max_bytes && (fits() || (account.reclaim() && fits()))
         })
     }
 
     /// Releases up to `bytes`.
     pub fn less(&mut self, bytes: u64) {
-        if let Some((Account(account), paid)) = &mut self.0 {
+        if let Some((MemoryAccount(account), paid)) = &mut self.0 {
             let back = bytes.min(*paid);
             account.used.fetch_sub(back, Ordering::Relaxed);
             *paid -= back;
@@ -173,7 +174,7 @@ impl Charge {
     }
 
     /// Whether it is charged to this account.
-    pub(super) fn is_of(&self, account: &Account) -> bool {
+    pub(super) fn is_of(&self, account: &MemoryAccount) -> bool {
         (self.0.as_ref()).is_some_and(|(payer, _)| Arc::ptr_eq(&payer.0, &account.0))
     }
 }
@@ -208,34 +209,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_refused_and_what_is_dropped_is_given_back() {
-        let account = Account::of("it", 100, None);
+    fn charges_beyond_the_limit_are_refused_and_dropped_charges_are_returned() {
+        let account = MemoryAccount::of("it", 100, None);
         let mut one = account.charge(60).unwrap();
         let refused = account.charge(41).unwrap_err();
         assert!(matches!(refused, RepoError::Memory { limit: 100, .. }));
-        assert_eq!(account.stats().kept, 60, "a refused charge costs nothing");
+        assert_eq!(account.stats().used, 60, "a refused charge costs nothing");
         one.more(40).unwrap();
-        assert!(!one.has_room(1, u64::MAX));
+        assert!(!one.can_charge(1, u64::MAX));
         one.less(50);
         let two = one.clone();
-        assert_eq!(account.stats().kept, 100);
+        assert_eq!(account.stats().used, 100);
         drop((one, two));
-        assert_eq!(account.stats().kept, 0);
+        assert_eq!(account.stats().used, 0);
         assert!(
-            Account::of("other", 100, None).charge(100).is_ok(),
+            MemoryAccount::of("other", 100, None).charge(100).is_ok(),
             "accounts are apart"
         );
     }
 
     #[test]
-    fn what_is_forced_counts_and_is_given_back() {
-        let account = Account::of("it", 10, None);
+    fn forced_charges_count_and_are_returned() {
+        let account = MemoryAccount::of("it", 10, None);
         let mut charge = account.nothing();
         charge.force(30);
         assert!(account.charge(1).is_err());
         drop(charge);
         let charge = account.charge(5).unwrap();
-        assert!(charge.has_room(5, 10) && !charge.has_room(5, 9));
+        assert!(charge.can_charge(5, 10) && !charge.can_charge(5, 9));
         Charge::default().more(u64::MAX).unwrap();
     }
 }

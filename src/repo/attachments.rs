@@ -9,11 +9,11 @@ use super::error::RepoError;
 use super::repository::Repository;
 use walgit_format::chunk::{ChunkHash, ChunkRef};
 use walgit_format::git::RawCommit;
-use walgit_format::head::{AttachmentKind, MAX_SHIPPED};
-use walgit_format::prior::{MAX_PRIOR, Prior};
+use walgit_format::head::{AttachmentKind, MAX_SHIPPED_BYTES};
+use walgit_format::prior::{MAX_PRIOR_BYTES, Prior};
 
 /// Stored bytes of an attachment per read; attachments are read completely.
-const ATTACHMENT_WINDOW: u64 = 4 << 20;
+const ATTACHMENT_WINDOW_BYTES: u64 = 4 << 20;
 /// Plain bytes of dictionaries to prefetch: the four dictionaries of a publisher take
 /// half a megabyte.
 const DICTIONARY_PREFETCH_BYTES: u64 = 4 << 20;
@@ -32,7 +32,7 @@ impl Repository {
     async fn chunk(&self, table: &[ChunkRef], index: usize) -> Result<Bytes, RepoError> {
         let cache = self.loader().cache();
         Ok(cache
-            .get(self.store(), table, index, ATTACHMENT_WINDOW)
+            .get(self.store(), table, index, ATTACHMENT_WINDOW_BYTES)
             .await?)
     }
 
@@ -56,7 +56,7 @@ impl Repository {
     /// Files that changed together in the history; `None` if the publisher did not
     /// attach the list.
     pub async fn prior(&self) -> Result<Option<Prior>, RepoError> {
-        let Some(raw) = self.hint(AttachmentKind::Prior, MAX_PRIOR).await? else {
+        let Some(raw) = self.hint(AttachmentKind::Prior, MAX_PRIOR_BYTES).await? else {
             return Ok(None);
         };
         let prior = Prior::decode(&raw).map_err(|why| RepoError::Malformed {
@@ -70,13 +70,13 @@ impl Repository {
     /// The learned profile that was published with the repository; `None` if there is
     /// none.
     pub async fn shipped(&self) -> Result<Option<Bytes>, RepoError> {
-        self.hint(AttachmentKind::Learned, MAX_SHIPPED).await
+        self.hint(AttachmentKind::Learned, MAX_SHIPPED_BYTES).await
     }
 
-    /// Reads an optional attachment of one chunk. Fetches at most `most` bytes,
+    /// Reads an optional attachment of one chunk. Fetches at most `limit` bytes,
     /// whatever size the head declares.
-    async fn hint(&self, kind: AttachmentKind, most: usize) -> Result<Option<Bytes>, RepoError> {
-        let Some(chunk) = self.head().hint(kind, most) else {
+    async fn hint(&self, kind: AttachmentKind, limit: usize) -> Result<Option<Bytes>, RepoError> {
+        let Some(chunk) = self.head().hint(kind, limit) else {
             return Ok(None);
         };
         let cache = self.loader().cache();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use super::account::{Account, Charge, EvictAccount};
+use super::account::{Charge, EvictAccount, MemoryAccount};
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, budget};
 use walgit_format::{ChunkList, Directory};
 
@@ -19,7 +19,7 @@ const SHARDS: usize = 2;
 ///
 /// Without this reserve, every file access in a directory of 200,000 entries decodes
 /// the directory again (70 ms each).
-const HEAVY_BYTES: u64 = budget::NODE + (1 << 20);
+const HEAVY_BYTES: u64 = budget::NODE_BYTES + (1 << 20);
 /// Plain bytes at which a node may be too heavy for the cache.
 const MIN_HEAVY_LEN: usize = 1 << 20;
 /// Typical ratio of the memory of a decoded directory to the length of its node.
@@ -28,15 +28,15 @@ const DECODED_FACTOR: u64 = 4;
 /// Identifies a decoded node by hash and location: the references in identical bytes
 /// are relative to their location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
+struct NodeKey {
     hash: ChunkHash,
     blob: BlobId,
     end: u64,
 }
 
-impl Key {
+impl NodeKey {
     fn of(reference: &ChunkRef) -> Self {
-        Key {
+        NodeKey {
             hash: reference.hash,
             blob: reference.location.blob,
             end: reference.range().end(),
@@ -55,7 +55,7 @@ pub(super) enum Decoded {
 
 impl Decoded {
     /// Whether it is charged to `account`.
-    fn is_of(&self, account: &Account) -> bool {
+    fn is_of(&self, account: &MemoryAccount) -> bool {
         let guard = match self {
             Decoded::Directory(directory) => directory.guard(),
             Decoded::List(list) => list.guard(),
@@ -74,19 +74,19 @@ impl Decoded {
 #[derive(Clone)]
 struct WeightInBytes;
 
-impl Weighter<Key, Decoded> for WeightInBytes {
-    fn weight(&self, _: &Key, node: &Decoded) -> u64 {
+impl Weighter<NodeKey, Decoded> for WeightInBytes {
+    fn weight(&self, _: &NodeKey, node: &Decoded) -> u64 {
         node.weight()
     }
 }
 
 /// Decoded nodes by reference.
 pub(super) struct DecodedNodes {
-    light: Cache<Key, Decoded, WeightInBytes>,
+    light: Cache<NodeKey, Decoded, WeightInBytes>,
     /// Heaviest node that `light` takes.
     limit: u64,
     /// Nodes heavier than `limit`, most recently used first.
-    heavy: Mutex<Vec<(Key, Decoded)>>,
+    heavy: Mutex<Vec<(NodeKey, Decoded)>>,
 }
 
 impl DecodedNodes {
@@ -121,13 +121,13 @@ impl DecodedNodes {
         self.light.len() + self.heavy().len()
     }
 
-    fn heavy(&self) -> std::sync::MutexGuard<'_, Vec<(Key, Decoded)>> {
+    fn heavy(&self) -> std::sync::MutexGuard<'_, Vec<(NodeKey, Decoded)>> {
         self.heavy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The node at `reference`, if cached.
     pub(super) fn get(&self, reference: &ChunkRef) -> Option<Decoded> {
-        let key = Key::of(reference);
+        let key = NodeKey::of(reference);
         if let Some(node) = self.light.get(&key) {
             return Some(node);
         }
@@ -139,7 +139,7 @@ impl DecodedNodes {
 
     /// Evicts heavy nodes before another one is decoded from `len` plain bytes, so
     /// that the old ones and the new one do not exceed the reserve together.
-    pub(super) fn make_room(&self, len: usize) {
+    pub(super) fn evict_for(&self, len: usize) {
         if len >= MIN_HEAVY_LEN {
             let wanted = len as u64 * DECODED_FACTOR;
             trim(&mut self.heavy(), HEAVY_BYTES.saturating_sub(wanted));
@@ -148,7 +148,7 @@ impl DecodedNodes {
 
     /// Caches a node if it fits.
     pub(super) fn keep(&self, reference: &ChunkRef, node: Decoded) {
-        let key = Key::of(reference);
+        let key = NodeKey::of(reference);
         let weight = node.weight();
         if weight <= self.limit {
             self.light.insert(key, node);
@@ -162,7 +162,7 @@ impl DecodedNodes {
 }
 
 impl EvictAccount for DecodedNodes {
-    fn evict(&self, account: &Account) {
+    fn evict(&self, account: &MemoryAccount) {
         self.light.retain(|_, node| !node.is_of(account));
         self.heavy().retain(|(_, node)| !node.is_of(account));
     }
@@ -176,12 +176,12 @@ impl fmt::Debug for DecodedNodes {
     }
 }
 
-/// Evicts the least recently used nodes until the rest weigh at most `most`.
-fn trim(heavy: &mut Vec<(Key, Decoded)>, most: u64) {
+/// Evicts the least recently used nodes until the rest weigh at most `max_bytes`.
+fn trim(heavy: &mut Vec<(NodeKey, Decoded)>, max_bytes: u64) {
     let mut total = 0;
     heavy.retain(|(_, node)| {
         total += node.weight();
-        total <= most
+        total <= max_bytes
     });
 }
 
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_any_honest_size_is_decoded_once() {
+    fn a_directory_within_the_limits_is_decoded_once() {
         let nodes = DecodedNodes::new(24 << 20);
         for (number, entries) in [(0, 1), (1, 20_000), (2, 200_000)] {
             let (reference, node) = directory(entries, number);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_that_is_full_gets_back_what_only_the_cache_holds() {
+    fn a_full_account_reclaims_nodes_that_only_the_cache_holds() {
         let nodes = Arc::new(DecodedNodes::new(24 << 20));
         let (reference, node) = directory(20_000, 0);
         let Decoded::Directory(large) = node else {
@@ -233,7 +233,7 @@ mod tests {
         };
         let weight = large.weight();
         let weak: Weak<dyn EvictAccount> = Arc::<DecodedNodes>::downgrade(&nodes);
-        let account = Account::of("it", 3 * weight, Some(weak));
+        let account = MemoryAccount::of("it", 3 * weight, Some(weak));
         let keep = |number: u64| {
             let mut reference = reference.clone();
             reference.location.offset = number << 32;
@@ -247,7 +247,7 @@ mod tests {
         (0..10).for_each(|number| drop(keep(number)));
         let used: Vec<_> = (10..13).map(keep).collect();
         assert!(account.charge(1).is_err(), "all of it is in use");
-        assert_eq!(account.stats().kept, 3 * weight);
+        assert_eq!(account.stats().used, 3 * weight);
         drop(used);
         assert!(account.charge(3 * weight).is_ok());
     }
@@ -257,9 +257,9 @@ mod tests {
         let nodes = DecodedNodes::new(1 << 20);
         let first = directory(10_000, 0);
         let weight = first.1.weight();
-        let most = HEAVY_BYTES / weight;
+        let max_bytes = HEAVY_BYTES / weight;
         nodes.keep(&first.0, first.1.clone());
-        for number in 1..=most {
+        for number in 1..=max_bytes {
             // The same content at another location is another node.
             let mut reference = first.0.clone();
             reference.location.offset = number << 32;
@@ -267,7 +267,7 @@ mod tests {
             assert!(nodes.get(&reference).is_some());
             assert_eq!(
                 nodes.get(&first.0).is_some(),
-                number < most + 1,
+                number < max_bytes + 1,
                 "used each time"
             );
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::account::{Account, Charge};
+use super::account::{Charge, MemoryAccount};
 use super::error::RepoError;
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob, budget};
 use walgit_format::directory::{Directory, MAX_ENTRIES, PlannedContent, PlannedEntry, check_name};
@@ -21,7 +21,7 @@ use walgit_format::{Commit, Entry, Head, Kind};
 /// half of its 4096 bytes as components.
 pub const MAX_DEPTH: usize = 2048;
 /// Longest path, in bytes: the kernel's `PATH_MAX`.
-const MAX_PATH: usize = 4096;
+const MAX_PATH_LEN: usize = 4096;
 /// Maximum number of notices; a hostile list could cause one per file.
 const MAX_NOTICES: usize = 1000;
 
@@ -97,16 +97,16 @@ impl DerivedTree {
 
 /// A directory under construction.
 #[derive(Default)]
-struct Open {
+struct OpenDirectory {
     name: Vec<u8>,
     entries: Vec<PlannedEntry<ChunkRef>>,
 }
 
 struct Builder {
     blob: BlobId,
-    root: Open,
+    root: OpenDirectory,
     /// The open directories below the root, the innermost last.
-    below: Vec<Open>,
+    below: Vec<OpenDirectory>,
     directories: HashMap<ChunkHash, Arc<Directory>>,
     notices: Notices,
 }
@@ -140,14 +140,14 @@ impl Notices {
 /// [`RepoError::TooLarge`] if the tree exceeds the memory limit for trees,
 /// [`RepoError::Memory`] if it exceeds the limit of the account.
 pub(super) fn build(
-    account: &Account,
+    account: &MemoryAccount,
     leaves: Vec<TreeFile>,
     refused: Vec<(String, &str)>,
     blob: BlobId,
 ) -> Result<DerivedTree, RepoError> {
     let mut builder = Builder {
         blob,
-        root: Open::default(),
+        root: OpenDirectory::default(),
         below: Vec::new(),
         directories: HashMap::new(),
         notices: Notices::default(),
@@ -194,8 +194,9 @@ fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Bytes of memory per file and per directory, without its name.
-const PER_FILE: usize = size_of::<Entry>() + size_of::<WholeBlob>();
-const PER_DIRECTORY: usize = PER_FILE + size_of::<Directory>() + size_of::<ChunkRef>() + 128;
+const BYTES_PER_FILE: usize = size_of::<Entry>() + size_of::<WholeBlob>();
+const BYTES_PER_DIRECTORY: usize =
+    BYTES_PER_FILE + size_of::<Directory>() + size_of::<ChunkRef>() + 128;
 
 /// Returns the memory that the tree takes, in bytes. Rejects paths, sorted by
 /// component, whose directories exceed the budget: a path of 4 KB can name 2,000
@@ -208,22 +209,22 @@ fn check_memory(leaves: &[TreeFile]) -> Result<u64, RepoError> {
         let same = parts(before).zip(parts(&leaf.path)).take(depth);
         let common = same.take_while(|(a, b)| a == b).count();
         directories += depth - common;
-        bytes += (depth - common) * PER_DIRECTORY + PER_FILE + leaf.path.len();
+        bytes += (depth - common) * BYTES_PER_DIRECTORY + BYTES_PER_FILE + leaf.path.len();
         before = &leaf.path;
     }
-    if bytes as u64 > budget::TREE {
+    if bytes as u64 > budget::TREE_BYTES {
         return Err(RepoError::TooLarge(format!(
             "{} files in {directories} directories, which take more than the {} MiB of memory \
              allowed for one repository",
             leaves.len(),
-            budget::TREE >> 20
+            budget::TREE_BYTES >> 20
         )));
     }
     Ok(bytes as u64)
 }
 
 fn check_path(path: &[u8]) -> Result<(), String> {
-    if path.len() > MAX_PATH {
+    if path.len() > MAX_PATH_LEN {
         return Err("its path is too long".into());
     }
     if path.first() == Some(&b'/') {
@@ -252,10 +253,11 @@ impl Builder {
             .take_while(|(open, part)| open.name == **part)
             .count();
         self.close_to(common);
-        self.below.extend(parts[common..].iter().map(|part| Open {
-            name: part.to_vec(),
-            entries: Vec::new(),
-        }));
+        self.below
+            .extend(parts[common..].iter().map(|part| OpenDirectory {
+                name: part.to_vec(),
+                entries: Vec::new(),
+            }));
         let directory = self.innermost();
         if directory.entries.len() >= MAX_ENTRIES {
             self.notices
@@ -270,7 +272,7 @@ impl Builder {
         });
     }
 
-    fn innermost(&mut self) -> &mut Open {
+    fn innermost(&mut self) -> &mut OpenDirectory {
         self.below.last_mut().unwrap_or(&mut self.root)
     }
 
@@ -294,7 +296,7 @@ impl Builder {
 
     /// Builds a directory; returns a reference to it, its number of nodes, and its
     /// bytes of content.
-    fn complete(&mut self, done: Open) -> (ChunkRef, u64, u64) {
+    fn complete(&mut self, done: OpenDirectory) -> (ChunkRef, u64, u64) {
         self.report_lookalikes(&done);
         let bytes = done.entries.iter().map(|entry| entry.size).sum();
         let (directory, hash) = Directory::from_entries(done.entries);
@@ -304,7 +306,7 @@ impl Builder {
     }
 
     /// Reports names in a directory that look identical to people.
-    fn report_lookalikes(&mut self, done: &Open) {
+    fn report_lookalikes(&mut self, done: &OpenDirectory) {
         let mut seen: HashMap<String, &Bytes> = HashMap::new();
         for entry in &done.entries {
             let Ok(name) = std::str::from_utf8(&entry.name) else {
@@ -367,7 +369,7 @@ mod tests {
 
     fn tree(paths: &[&str]) -> DerivedTree {
         let leaves = paths.iter().map(|path| leaf(path)).collect();
-        let account = Account::unlimited();
+        let account = MemoryAccount::unlimited();
         build(&account, leaves, Vec::new(), BlobId::from_bytes([1; 32])).unwrap()
     }
 
@@ -426,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_only_look_the_same_are_shown_and_said() {
+    fn lookalike_names_are_shown_and_reported() {
         let tree = tree(&["d/\u{fc}", "d/u\u{308}"]);
         assert_eq!(paths(&tree).len(), 2);
         assert_eq!(tree.notices.len(), 1);

@@ -9,7 +9,7 @@ use super::resolve::MAX_ANCESTORS;
 use walgit_format::head::CommitId;
 
 /// Ancestors of a commit, newest first; follows only the first parent.
-struct Line<'a> {
+struct FirstParents<'a> {
     repository: &'a Repository,
     next: Option<Target>,
     seen: HashSet<String>,
@@ -21,7 +21,7 @@ impl Repository {
     /// chain or in manifests.
     pub async fn precedes(&self, other: &Repository) -> Result<bool, RepoError> {
         let (older, newer) = (self.target().id(), other.target().id());
-        let [mut forward, mut backward] = [self, other].map(Line::before);
+        let [mut forward, mut backward] = [self, other].map(FirstParents::before);
         // Alternates between both sides, so that the number of requests depends on
         // the distance, not on the length of the history.
         for _ in 0..MAX_ANCESTORS {
@@ -38,9 +38,9 @@ impl Repository {
     }
 }
 
-impl<'a> Line<'a> {
+impl<'a> FirstParents<'a> {
     fn before(repository: &'a Repository) -> Self {
-        Line {
+        FirstParents {
             repository,
             next: repository.parents().into_iter().next(),
             seen: HashSet::new(),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 
 use super::access::Access;
-use super::account::{Account, EvictAccount, MOUNT};
+use super::account::{EvictAccount, MOUNT_MEMORY_BYTES, MemoryAccount};
 use super::archive::Archive;
 use super::blob_access::{BlobAccess, enter};
 use super::decoded::{Decoded, DecodedNodes};
@@ -15,13 +15,13 @@ use super::error::RepoError;
 use super::weighted_lru::WeightedLru;
 use crate::cache::{Cache, CacheView, RecordNamespace};
 use crate::offload::offload;
-use walgit_format::blob::{Header, MIN_BLOB};
+use walgit_format::blob::{Header, MIN_BLOB_LEN};
 use walgit_format::chunk::{
     Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, WholeBlob,
 };
 use walgit_format::guard::Guard;
-use walgit_format::head::{AttachmentKind, MAX_SHIPPED};
-use walgit_format::prior::MAX_PRIOR;
+use walgit_format::head::{AttachmentKind, MAX_SHIPPED_BYTES};
+use walgit_format::prior::MAX_PRIOR_BYTES;
 use walgit_format::{ChunkList, Content, Directory, Head, MalformedNode};
 use walrus_client::{BlobStore, EncryptedHeaders, ReadRange, Rejected, StoreError};
 
@@ -92,9 +92,9 @@ impl Loader {
     }
 
     /// Creates a memory account for a mount that the user calls `name`.
-    pub fn account(&self, name: &str) -> Account {
+    pub fn account(&self, name: &str) -> MemoryAccount {
         let cache: Weak<dyn EvictAccount> = Arc::<DecodedNodes>::downgrade(&self.decoded);
-        Account::of(name, MOUNT, Some(cache))
+        MemoryAccount::of(name, MOUNT_MEMORY_BYTES, Some(cache))
     }
 
     /// The underlying chunk cache.
@@ -140,7 +140,7 @@ impl Loader {
     ) -> Result<FoundHead, RepoError> {
         let mut found = None;
         let mut not_ours = None;
-        let start = ReadRange::Part(ByteRange::new(0, MIN_BLOB));
+        let start = ReadRange::Part(ByteRange::new(0, MIN_BLOB_LEN));
         let mut accept = |bytes: Bytes| {
             let refuse = |why: String| RepoError::NotARepository { blob, why };
             let opened = enter(access, &self.headers, blob, bytes);
@@ -157,9 +157,9 @@ impl Loader {
                 }
             });
             let checked = checked.map_err(|why| {
-                let said = Rejected::because(&why);
+                let rejected = Rejected::because(&why);
                 not_ours = Some(why);
-                said
+                rejected
             })?;
             not_ours = None;
             found = Some(checked);
@@ -167,7 +167,9 @@ impl Loader {
         };
         let why = match access.store.read(blob, start, &mut accept).await {
             Ok(()) => String::from("nothing was read"),
-            Err(StoreError::OutOfRange { .. }) => format!("it is shorter than {MIN_BLOB} bytes"),
+            Err(StoreError::OutOfRange { .. }) => {
+                format!("it is shorter than {MIN_BLOB_LEN} bytes")
+            }
             Err(error) => return Err(not_ours.unwrap_or(error.into())),
         };
         match found {
@@ -184,7 +186,7 @@ impl Loader {
     /// `first` is the start of its blob, or the whole blob.
     pub(super) async fn keep_head(
         &self,
-        account: &Account,
+        account: &MemoryAccount,
         access_of_blob: BlobAccess,
         blob: BlobId,
         root: Option<ChunkHash>,
@@ -225,7 +227,7 @@ impl Loader {
     /// its bounds, and hints for the next reads.
     fn seed_cache(
         &self,
-        account: &Account,
+        account: &MemoryAccount,
         head: &Head,
         first: &Bytes,
         blob: BlobId,
@@ -266,8 +268,8 @@ impl Loader {
             self.decoded.keep(&reference, Decoded::Directory(directory));
         }
         let hints = [
-            head.hint(AttachmentKind::Prior, MAX_PRIOR),
-            head.hint(AttachmentKind::Learned, MAX_SHIPPED),
+            head.hint(AttachmentKind::Prior, MAX_PRIOR_BYTES),
+            head.hint(AttachmentKind::Learned, MAX_SHIPPED_BYTES),
         ];
         for hint in hints.into_iter().flatten() {
             take.chunk(hint);
@@ -282,7 +284,7 @@ impl Loader {
     /// The directory at `table[index]`.
     pub(super) async fn directory(
         &self,
-        account: &Account,
+        account: &MemoryAccount,
         store: &Arc<dyn BlobStore>,
         table: &[ChunkRef],
         index: usize,
@@ -298,7 +300,7 @@ impl Loader {
             if let Some(Decoded::Directory(known)) = nodes.get(&owned) {
                 return Ok(known);
             }
-            nodes.make_room(raw.len());
+            nodes.evict_for(raw.len());
             let decoded = Directory::decode(&raw, &owned);
             let directory = decoded.map_err(|why| malformed("directory", &owned, why))?;
             let charge = account.charge(directory.weight())?;
@@ -312,7 +314,7 @@ impl Loader {
     /// The chunk list at `table[index]`.
     pub(super) async fn list(
         &self,
-        account: &Account,
+        account: &MemoryAccount,
         store: &Arc<dyn BlobStore>,
         table: &[ChunkRef],
         index: usize,
@@ -327,7 +329,7 @@ impl Loader {
             if let Some(Decoded::List(known)) = nodes.get(&owned) {
                 return Ok(known);
             }
-            nodes.make_room(raw.len());
+            nodes.evict_for(raw.len());
             let decoded = ChunkList::decode(&raw, &owned);
             let list = decoded.map_err(|why| malformed("chunk list", &owned, why))?;
             let charge = account.charge(list.weight())?;
@@ -342,7 +344,7 @@ impl Loader {
     /// blob if necessary.
     pub(super) async fn whole(
         &self,
-        account: &Account,
+        account: &MemoryAccount,
         store: &Arc<dyn BlobStore>,
         whole: &WholeBlob,
     ) -> Result<Arc<ChunkList>, RepoError> {

@@ -61,7 +61,7 @@ mod sui_tree;
 mod weighted_lru;
 
 pub use access::{Access, Located, SiblingRef, Source, Target};
-pub use account::{Account, Charge, MOUNT, MemoryStats};
+pub use account::{Charge, MOUNT_MEMORY_BYTES, MemoryAccount, MemoryStats};
 pub use derived_tree::MAX_DEPTH;
 pub use diverges::Diverges;
 pub use error::RepoError;
@@ -71,6 +71,6 @@ pub use repository::Repository;
 pub use residency::{CachedShare, FileParts, Tier};
 pub use resolve::MAX_ANCESTORS;
 pub use scan::ScanRange;
-pub use snapshot::{NEIGHBOURS, Node, NodeIndex, Snapshot, same_content};
-pub use succession::{Folder, Lineage, Tag, described};
+pub use snapshot::{NEIGHBOUR_BYTES, Node, NodeIndex, Snapshot, same_content};
+pub use succession::{Lineage, PublishedFolder, Tag, described};
 pub(crate) use weighted_lru::WeightedLru;

@@ -23,17 +23,17 @@ use walgit_format::chunk::{
 };
 use walgit_format::directory::PlannedContent;
 use walgit_format::head::CommitId;
-use walgit_format::manifest::{MAX_MANIFEST, Manifest, ManifestFile};
+use walgit_format::manifest::{MAX_MANIFEST_BYTES, Manifest, ManifestFile};
 use walrus_client::{BlobStore, LegacyEncryptedStore, ReadRange, Rejected};
 use walrus_encoding::blob_id;
 
 /// Longest blob that is fetched whole to detect its format, in bytes.
-const MAX_HEAD_BLOB: u64 = 2 * MAX_MANIFEST + PAYLOAD_OVERHEAD;
+const MAX_HEAD_BLOB_BYTES: u64 = 2 * MAX_MANIFEST_BYTES + PAYLOAD_OVERHEAD;
 
 /// Memory that decoding a manifest takes, relative to a node of the same length.
-const MANIFEST_FACTOR: usize = 3;
+const MEMORY_PER_MANIFEST_BYTE: usize = 3;
 /// Longest file that may be a script, in bytes.
-const MAX_SCRIPT: u64 = 1 << 20;
+const MAX_SCRIPT_BYTES: u64 = 1 << 20;
 /// Number of files to inspect concurrently.
 const SCRIPT_CHECK_CONCURRENCY: usize = 32;
 
@@ -59,7 +59,7 @@ impl Loader {
     /// Opens a head from the store, bypassing cached state. Reads and decodes the
     /// head, the root directory of its first commit, and those root directories of
     /// other commits that the first read includes. Takes one request if the head and
-    /// the first root directory are in the first [`MIN_BLOB`] bytes.
+    /// the first root directory are in the first [`MIN_BLOB_LEN`] bytes.
     ///
     /// # Errors
     /// Fails if a reader could not list the repository.
@@ -175,7 +175,7 @@ impl Loader {
         key: Option<usize>,
     ) -> Result<Repository, RepoError> {
         let owned = json.clone();
-        let manifest = offload(json.len() * MANIFEST_FACTOR, move || {
+        let manifest = offload(json.len() * MEMORY_PER_MANIFEST_BYTE, move || {
             Manifest::decode(&owned)
         })
         .await?;
@@ -244,9 +244,9 @@ impl Loader {
             let store = sealed.as_ref().unwrap_or(&access.store);
             // Evicted pieces are fetched again and verified by their own hashes.
             let pieces = view.raw_file(&whole)?;
-            let mut json = Vec::with_capacity(size.min(MAX_MANIFEST) as usize);
+            let mut json = Vec::with_capacity(size.min(MAX_MANIFEST_BYTES) as usize);
             for index in 0..pieces.len() {
-                let window = MAX_MANIFEST;
+                let window = MAX_MANIFEST_BYTES;
                 json.extend_from_slice(&cache.get(store, &pieces, index, window).await.ok()?);
             }
             return Some((json.into(), key));
@@ -273,8 +273,10 @@ impl Loader {
         leaves: &mut [TreeFile],
     ) {
         use futures_util::StreamExt as _;
-        let small = leaves.iter_mut().filter(|leaf| leaf.size <= MAX_SCRIPT);
-        let looks = small.map(|leaf| async move {
+        let small = leaves
+            .iter_mut()
+            .filter(|leaf| leaf.size <= MAX_SCRIPT_BYTES);
+        let checks = small.map(|leaf| async move {
             let starts = match &leaf.content {
                 PlannedContent::Inline(bytes) => bytes.starts_with(b"#!"),
                 PlannedContent::Whole(whole) if whole.size >= 2 => {
@@ -296,9 +298,9 @@ impl Loader {
                 leaf.kind = Kind::File { executable: true };
             }
         });
-        let looks: Vec<_> = looks.collect();
-        futures_util::stream::iter(looks)
-            .for_each_concurrent(SCRIPT_CHECK_CONCURRENCY, |look| look)
+        let checks: Vec<_> = checks.collect();
+        futures_util::stream::iter(checks)
+            .for_each_concurrent(SCRIPT_CHECK_CONCURRENCY, |check| check)
             .await;
     }
 }
@@ -354,7 +356,7 @@ fn manifest_in(
 /// Fetches a whole blob and verifies its ID.
 async fn fetch_whole(store: &Arc<dyn BlobStore>, blob: BlobId) -> Result<Bytes, RepoError> {
     let mut proven = None;
-    let at_most = MAX_HEAD_BLOB;
+    let at_most = MAX_HEAD_BLOB_BYTES;
     let mut accept = |bytes: Bytes| {
         // Hashing ten megabytes takes a tenth of a second: too long for a thread that
         // other tasks wait for.

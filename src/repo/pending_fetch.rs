@@ -65,12 +65,12 @@ impl Snapshot {
         };
         let store = self.content_store(node)?;
         let cache = self.repository.loader().cache();
-        let begun = located.iter().filter_map(|part| {
+        let fetches = located.iter().filter_map(|part| {
             let (table, goal) = (part.table.chunks(), PrefetchGoal::Read);
-            let begun = cache.prefetch(store, table, part.index, window, goal);
-            begun.map(PendingFetch::Chunks)
+            let fetch = cache.prefetch(store, table, part.index, window, goal);
+            fetch.map(PendingFetch::Chunks)
         });
-        Ok(begun.collect())
+        Ok(fetches.collect())
     }
 
     /// Starts to prefetch chunk `table[index]` and the chunks that follow it both in
@@ -84,8 +84,8 @@ impl Snapshot {
         goal: PrefetchGoal,
     ) -> Option<PendingFetch> {
         let cache = self.repository.loader().cache();
-        let begun = cache.prefetch(self.repository.store(), table, index, window, goal);
-        begun.map(PendingFetch::Chunks)
+        let fetch = cache.prefetch(self.repository.store(), table, index, window, goal);
+        fetch.map(PendingFetch::Chunks)
     }
 
     /// Starts to prefetch a file stored as one blob; `None` if it is known or its key
@@ -108,8 +108,8 @@ impl Snapshot {
     ) -> Option<PendingFetch> {
         let store = self.repository.store_of(whole).ok()?;
         let cache = self.repository.loader().cache();
-        let begun = cache.prefetch(store, pieces, at, 0, PrefetchGoal::Persist);
-        begun.map(PendingFetch::Chunks)
+        let fetch = cache.prefetch(store, pieces, at, 0, PrefetchGoal::Persist);
+        fetch.map(PendingFetch::Chunks)
     }
 
     /// Most plain bytes to preload per reader.

@@ -96,8 +96,8 @@ impl Snapshot {
                 }
                 let refs = range.chunks.len() * size_of::<ChunkRef>();
                 if held + refs as u64 > MAX_SCAN_MEMORY {
-                    let most = MAX_SCAN_MEMORY >> 20;
-                    let what = format!("directories that take more than {most} MiB at once");
+                    let max_size = MAX_SCAN_MEMORY >> 20;
+                    let what = format!("directories that take more than {max_size} MiB at once");
                     return Err(RepoError::TooLarge(what));
                 }
             }
@@ -120,8 +120,8 @@ impl Snapshot {
         let loader = self.repository().loader();
         nodes.retain(|chunk| !loader.remembers(chunk) && !self.cache().contains(&chunk.hash));
         sort_by_location(&mut nodes);
-        let begun = (0..nodes.len())
+        let fetches = (0..nodes.len())
             .filter_map(|at| self.begin_chunks(&nodes, at, window, PrefetchGoal::Read));
-        begun.collect()
+        fetches.collect()
     }
 }

@@ -12,7 +12,7 @@ use walgit_format::{Commit, Content, Directory, Entry, Kind};
 
 /// Stored bytes of neighbours to fetch together with a chunk on file reads: at 20
 /// Mbit/s they take 50 ms, a round trip to a distant gateway.
-pub const NEIGHBOURS: u64 = 128 << 10;
+pub const NEIGHBOUR_BYTES: u64 = 128 << 10;
 
 /// The number of a node: 1 for the root, then its position in a preorder walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -27,7 +27,7 @@ pub struct Lineage {
     /// `None` if the published history is complete.
     pub depth: Option<u32>,
     /// Identity of a plain folder.
-    pub folder: Option<Folder>,
+    pub folder: Option<PublishedFolder>,
 }
 
 /// A tag of a git repository. An annotated tag and its commit are different objects.
@@ -43,7 +43,7 @@ pub struct Tag {
 
 /// The known properties of a plain folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Folder {
+pub struct PublishedFolder {
     /// Its path, if it was published from this machine.
     pub path: Option<String>,
     /// Its title and its author, including the user and host.
@@ -115,7 +115,7 @@ impl Lineage {
             branches,
             tags,
             parents: Box::new(move |id| parents.get(id).cloned()),
-            folder: first.id.is_none().then(|| Folder {
+            folder: first.id.is_none().then(|| PublishedFolder {
                 path: None,
                 described: described(&first.author.person, &first.message),
                 at: first.committer.seconds,
@@ -252,8 +252,8 @@ fn depth(
     None
 }
 
-impl Folder {
-    fn continues(&self, old: &Folder) -> Result<(), Diverges> {
+impl PublishedFolder {
+    fn continues(&self, old: &PublishedFolder) -> Result<(), Diverges> {
         let same = match (&self.path, &old.path) {
             (Some(new), Some(old)) => new == old,
             _ => self.described == old.described,
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_stays_where_it_is_and_a_history_as_long_as_it_is() {
+    fn a_tag_must_not_move_and_a_history_must_not_shrink() {
         let git = |number: u8| Some(GitId(vec![number; 20]));
         let with = |object, commit, depth| Lineage {
             tags: vec![Tag {
@@ -374,16 +374,16 @@ mod tests {
             (with(git(9), git(1), Some(4)), "last 4 commits"),
             (with(git(9), git(1), Some(1)), "no history"),
         ] {
-            let said = new.continues(&old).unwrap_err().to_string();
-            assert!(said.contains(why), "{said}");
+            let reason = new.continues(&old).unwrap_err().to_string();
+            assert!(reason.contains(why), "{reason}");
         }
         let full = with(git(9), git(1), None);
-        let said = old.continues(&full).unwrap_err().to_string();
-        assert!(said.contains("all of its history"), "{said}");
+        let reason = old.continues(&full).unwrap_err().to_string();
+        assert!(reason.contains("all of its history"), "{reason}");
     }
 
     #[test]
-    fn a_history_is_as_deep_as_its_shortest_line() {
+    fn a_history_has_the_depth_of_its_shortest_branch() {
         let parents = |pairs: &[(u8, &[u8])]| -> HashMap<CommitId, Vec<CommitId>> {
             let pairs = pairs.iter();
             pairs
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_continues_one_whose_branches_it_only_moves_on() {
+    fn a_head_continues_another_if_its_branches_only_advance() {
         let old = lineage(&[("main", 2)]);
         for new in [
             lineage(&[("main", 2)]),
@@ -427,14 +427,14 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_told_apart_by_where_they_are_or_else_by_what_they_say() {
+    fn folders_are_distinguished_by_path_or_else_by_description() {
         let folder = |path: Option<&str>, described: &str, at| Lineage {
             default_branch: Bytes::new(),
             branches: vec![(Bytes::new(), CommitId::None)],
             tags: Vec::new(),
             parents: Box::new(|_| None),
             depth: None,
-            folder: Some(Folder {
+            folder: Some(PublishedFolder {
                 path: path.map(Into::into),
                 described: described.into(),
                 at,
@@ -449,8 +449,8 @@ mod tests {
             (folder(Some("/a"), "x", 4), "older"),
             (lineage(&[("main", 1)]), "a plain folder"),
         ] {
-            let said = other.continues(&old).unwrap_err().to_string();
-            assert!(said.contains(why), "{said}");
+            let reason = other.continues(&old).unwrap_err().to_string();
+            assert!(reason.contains(why), "{reason}");
         }
     }
 }

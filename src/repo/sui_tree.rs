@@ -27,14 +27,14 @@ const MAX_OBJECTS: usize = 100_000;
 /// several times at each level would expand exponentially.
 const MAX_TREE_PATHS: usize = 1 << 18;
 /// Longest path in bytes: the kernel's `PATH_MAX`.
-const MAX_PATH: usize = 4096;
+const MAX_PATH_LEN: usize = 4096;
 /// Most bytes of all paths together.
-const MAX_PATH_BYTES: usize = 64 << 20;
+const MAX_TOTAL_PATH_BYTES: usize = 64 << 20;
 
 /// State of the tree traversal.
 #[derive(Default)]
-struct Walk {
-    objects: HashMap<ObjectId, Arc<Known>>,
+struct SuiTreeWalk {
+    objects: HashMap<ObjectId, Arc<TreeObject>>,
     leaves: Vec<TreeFile>,
     refused: Vec<(String, &'static str)>,
     places: usize,
@@ -42,14 +42,14 @@ struct Walk {
 }
 
 /// An object of a tree, read once for all its paths.
-struct Known {
+struct TreeObject {
     entry: EntryObject,
     /// Whether inline content matches its hash.
     is_right: bool,
 }
 
 /// Names the exceeded limit.
-type TooMuch = &'static str;
+type ExceededLimit = &'static str;
 
 impl Loader {
     /// Opens a commit object.
@@ -63,7 +63,7 @@ impl Loader {
         let chain = access.chain()?;
         let mut reading = chain.reading();
         let object = reading.object(id).await?.commit()?;
-        let mut walk = Walk::default();
+        let mut walk = SuiTreeWalk::default();
         walk.all(chain, &mut reading, object.tree).await?;
         let at = BlobId::from_bytes(*id.as_bytes());
         // Sorting a large tree takes long.
@@ -84,7 +84,7 @@ impl Loader {
     }
 }
 
-impl Walk {
+impl SuiTreeWalk {
     /// Reads a tree, one level of directories at a time.
     async fn all(
         &mut self,
@@ -107,7 +107,7 @@ impl Walk {
             }
             let known = &mut self.objects;
             let take = |object: MoveObject| {
-                known.insert(object.id, Arc::new(Known::of(object.entry()?)));
+                known.insert(object.id, Arc::new(TreeObject::of(object.entry()?)));
                 Ok(())
             };
             reading.each(&wanted, take).await?;
@@ -137,11 +137,11 @@ impl Walk {
         path: &str,
         entries: &[(String, ObjectId)],
         below: &mut Vec<(String, ObjectId)>,
-    ) -> Result<(), TooMuch> {
+    ) -> Result<(), ExceededLimit> {
         for (name, id) in entries {
             self.places += 1;
             self.path_bytes += path.len() + 1 + name.len();
-            if self.places > MAX_TREE_PATHS || self.path_bytes > MAX_PATH_BYTES {
+            if self.places > MAX_TREE_PATHS || self.path_bytes > MAX_TOTAL_PATH_BYTES {
                 return Err("a tree that multiplies");
             }
             // A name with a slash could form a path into another directory.
@@ -155,7 +155,7 @@ impl Walk {
             } else {
                 format!("{path}/{name}")
             };
-            if at.len() > MAX_PATH {
+            if at.len() > MAX_PATH_LEN {
                 self.refused.push((at, "its path is too long"));
                 continue;
             }
@@ -187,7 +187,7 @@ impl Walk {
     }
 }
 
-impl Known {
+impl TreeObject {
     fn of(entry: EntryObject) -> Self {
         let is_right = match &entry {
             EntryObject::Blob(BlobObject {
@@ -197,7 +197,7 @@ impl Known {
             }) => inline_is_right(bytes, hash),
             _ => true,
         };
-        Known { entry, is_right }
+        TreeObject { entry, is_right }
     }
 }
 

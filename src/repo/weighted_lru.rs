@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(crate) struct WeightedLru<K, V> {
     capacity: u64,
-    most: usize,
+    max_entries: usize,
     /// Most recently used first.
     things: Mutex<VecDeque<(K, V)>>,
 }
@@ -18,14 +18,14 @@ impl<K: Eq, V: Clone> WeightedLru<K, V> {
     pub(crate) fn new(capacity: u64) -> Self {
         WeightedLru {
             capacity,
-            most: usize::MAX,
+            max_entries: usize::MAX,
             things: Mutex::default(),
         }
     }
 
-    /// Also limits the number of values to `most`.
-    pub(crate) fn at_most(mut self, most: usize) -> Self {
-        self.most = most;
+    /// Also limits the number of values to `max_entries`.
+    pub(crate) fn at_most(mut self, max_entries: usize) -> Self {
+        self.max_entries = max_entries;
         self
     }
 
@@ -69,7 +69,7 @@ impl<K: Eq, V: Clone> WeightedLru<K, V> {
             fits.is_some()
         });
         things.push_front((key, value));
-        things.truncate(self.most);
+        things.truncate(self.max_entries);
     }
 }
 
@@ -78,13 +78,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_one_stays_and_others_while_there_is_room() {
-        let kept = WeightedLru::new(10);
+    fn the_last_entry_stays_and_others_within_the_limit() {
+        let cache = WeightedLru::new(10);
         for (key, weight) in [(1, 4), (2, 4), (3, 100), (4, 4)] {
-            kept.keep(key, weight, |weight| *weight);
-            assert_eq!(kept.get(&key), Some(weight));
+            cache.keep(key, weight, |weight| *weight);
+            assert_eq!(cache.get(&key), Some(weight));
         }
-        let left: Vec<_> = (1..=4).filter(|key| kept.get(key).is_some()).collect();
+        let left: Vec<_> = (1..=4).filter(|key| cache.get(key).is_some()).collect();
         assert_eq!(left, [1, 2, 4]);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
-use walgit_format::prior::MAX_PRIOR;
+use walgit_format::prior::MAX_PRIOR_BYTES;
 use walgit_format::{Address, Prior};
 use walgit_fs::repo::Repository;
 use walgit_prefetch::model::TaskId;
@@ -194,7 +194,7 @@ fn co_change_data_reduces_wait_on_later_commits() {
         let published = world.json(&["publish", path, "--name", "it", "--branch", "past"]);
         let co_changes = prior(&world, &published).unwrap();
         let len = co_changes.encode().len();
-        assert!(len <= MAX_PRIOR);
+        assert!(len <= MAX_PRIOR_BYTES);
         let tree = files_at(&dir, past);
         let sessions: Vec<_> = (commits[..NEXT].iter().rev())
             .filter_map(|commit| session(&dir, commit, &tree))

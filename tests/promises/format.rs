@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use walgit_format::blob::{BlobBuilder, Header, MIN_BLOB};
+use walgit_format::blob::{BlobBuilder, Header, MIN_BLOB_LEN};
 use walgit_format::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Location};
 use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 use walgit_format::head::{GitId, PlannedCommit, PlannedHead, Signature};
@@ -125,7 +125,7 @@ fn open(blob: &Bytes, chunk: &ChunkRef) -> Bytes {
 #[test]
 fn golden_blob_is_written_unchanged() {
     let (blob, root) = golden();
-    assert_eq!(blob.len() as u64, MIN_BLOB);
+    assert_eq!(blob.len() as u64, MIN_BLOB_LEN);
     // Set by hand for a new version of the format.
     if std::env::var_os("WALGIT_FS_WRITE_GOLDEN").is_some() {
         let end = blob.iter().rposition(|&byte| byte != 0).unwrap() + 1;
@@ -140,7 +140,7 @@ fn golden_blob_is_written_unchanged() {
 #[test]
 fn golden_blob_is_read() {
     let mut padded = GOLDEN.to_vec();
-    padded.resize(MIN_BLOB as usize, 0);
+    padded.resize(MIN_BLOB_LEN as usize, 0);
     let blob = Bytes::from(padded);
     let reference = Header::decode(&blob).unwrap().head(BLOB).unwrap();
     assert_eq!(reference.hash.to_string(), GOLDEN_ROOT);
@@ -239,7 +239,7 @@ fn reference(raw: &[u8]) -> ChunkRef {
 /// Valid nodes of each kind, to be corrupted.
 pub(crate) fn nodes() -> Vec<Vec<u8>> {
     let mut padded = GOLDEN.to_vec();
-    padded.resize(MIN_BLOB as usize, 0);
+    padded.resize(MIN_BLOB_LEN as usize, 0);
     let blob = Bytes::from(padded);
     let reference = Header::decode(&blob).unwrap().head(BLOB).unwrap();
     let head = open(&blob, &reference);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::Value;
-use walgit_format::archive::{CommitMark, Target};
+use walgit_format::archive::{CommitMark, TreeTarget};
 use walgit_format::git::RawCommit;
 use walgit_format::head::GitId;
 use walgit_fs::lifecycle::fsck::{self, FsckOptions, FsckReport, HistoryCheck, ReadScope};
@@ -334,7 +334,7 @@ fn fsck_reports_undecodable_data_by_location() {
         &place,
     );
     for number in [0, 3, u64::MAX - 1] {
-        let to = Target::Number(number);
+        let to = TreeTarget::Number(number);
         assert_reported_in_both_modes(
             |history| history.tree[0].target = to.clone(),
             "malformed",
@@ -401,7 +401,7 @@ fn any_history(seed: u64) -> SyntheticHistory {
             0 => rng.byte(&mut history.contents),
             1 => {
                 let at = rng.next_below(history.tree.len());
-                history.tree[at].target = Target::Number(rng.next_below(5) as u64);
+                history.tree[at].target = TreeTarget::Number(rng.next_below(5) as u64);
             }
             2 => history.tree.truncate(rng.next_below(2)),
             3 => {
@@ -469,7 +469,7 @@ fn any_history(seed: u64) -> SyntheticHistory {
 
 /// Results of both checks, whether it can be exported, and whether all queries of `log`
 /// and `.walgit` succeed.
-async fn look(
+async fn check_objects(
     dir: &Path,
     history: SyntheticHistory,
 ) -> Option<([FsckReport; 2], bool, Result<(), RepoError>)> {
@@ -516,7 +516,7 @@ fn repository_that_passes_fsck_can_be_exported_and_listed() {
         for seed in 1..=600 {
             let dir = tempfile::tempdir().unwrap();
             let Some(([by_structure, by_ids], exported, past)) =
-                look(dir.path(), any_history(seed)).await
+                check_objects(dir.path(), any_history(seed)).await
             else {
                 continue;
             };

@@ -93,7 +93,7 @@ fn generated_hostile_mounts_do_not_affect_other_mounts() {
         let mount = [OsStr::new("mount"), address.as_ref(), dir.as_os_str()];
         if run("mount", &mount).status.success() {
             mounted += 1;
-            look(seed, &dir);
+            inspect(seed, &dir);
             let unmount = [OsStr::new("unmount"), dir.as_os_str()];
             let done = run("unmount", &unmount);
             assert!(done.status.success(), "unmount of seed {seed}: {done:?}");
@@ -118,7 +118,7 @@ fn generated_hostile_mounts_do_not_affect_other_mounts() {
 }
 
 /// Runs `ls -R` and `cat` up to a limit.
-fn look(seed: u64, dir: &Path) {
+fn inspect(seed: u64, dir: &Path) {
     let mut shell = Command::new("sh");
     shell.args(["-c", LOOK_SCRIPT]).arg(dir);
     within_deadline(&format!("looking at seed {seed}"), shell);

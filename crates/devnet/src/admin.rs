@@ -60,9 +60,9 @@ pub(super) async fn restrict(
     }
     // The table is long if there are many sockets.
     let uid = tokio::task::spawn_blocking(move || peer_uid(peer.address, peer.local_address?));
-    let own = rustix::process::geteuid().as_raw();
+    let own_uid = rustix::process::geteuid().as_raw();
     match uid.await {
-        Ok(Some(uid)) if uid == own || uid == 0 => Ok(next.run(request).await),
+        Ok(Some(uid)) if uid == own_uid || uid == 0 => Ok(next.run(request).await),
         _ => refused("only processes of the user who runs the server may do this"),
     }
 }

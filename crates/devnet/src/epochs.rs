@@ -61,7 +61,7 @@ async fn epoch(State(server): State<Shared>) -> Result<Json<Value>, AdminError> 
 }
 
 #[derive(Deserialize)]
-struct Advance {
+struct AdvanceParams {
     #[serde(default = "one")]
     advance: u32,
 }
@@ -72,7 +72,7 @@ fn one() -> u32 {
 
 async fn advance(
     State(server): State<Shared>,
-    Query(by): Query<Advance>,
+    Query(by): Query<AdvanceParams>,
 ) -> Result<Json<Value>, AdminError> {
     let epoch = on_store(&server, move |store| store.advance(by.advance)).await?;
     Ok(Json(json!({ "epoch": epoch })))
@@ -106,8 +106,8 @@ async fn lifetime(
 ) -> Result<Json<Lifetime>, AdminError> {
     let blob = parse(&id)?;
     let lifetime = on_store(&server, move |store| store.lifetime_blocking(blob)).await?;
-    let gone = || (StatusCode::NOT_FOUND, format!("blob {blob} is not stored"));
-    Ok(Json(lifetime.ok_or_else(gone)?))
+    let not_found = || (StatusCode::NOT_FOUND, format!("blob {blob} is not stored"));
+    Ok(Json(lifetime.ok_or_else(not_found)?))
 }
 
 #[derive(Deserialize)]

@@ -8,9 +8,9 @@ use serde_json::json;
 use walrus_encoding::quilt::QuiltError;
 
 /// Domain of the network's errors.
-const DOMAIN: &str = "daemon.walrus.space";
+const ERROR_DOMAIN: &str = "daemon.walrus.space";
 /// Domain of authentication errors.
-const AUTH_DOMAIN: &str = "auth.publisher.walrus.space";
+const AUTH_ERROR_DOMAIN: &str = "auth.publisher.walrus.space";
 
 /// Error sent to a client.
 #[derive(Debug)]
@@ -27,14 +27,14 @@ impl ApiError {
             code,
             reason,
             message: message.into(),
-            domain: DOMAIN,
+            domain: ERROR_DOMAIN,
         }
     }
 
     /// Authentication or authorization error.
     pub(super) fn auth(code: StatusCode, reason: &'static str, message: &str) -> Self {
         ApiError {
-            domain: AUTH_DOMAIN,
+            domain: AUTH_ERROR_DOMAIN,
             ..ApiError::new(code, reason, message)
         }
     }
@@ -158,7 +158,7 @@ impl ApiError {
     /// General type of the error, as the network names it; `None` for answers in plain
     /// text, which come from layers in front of the network's own code.
     fn status(&self) -> Option<&'static str> {
-        let auth = self.domain == AUTH_DOMAIN;
+        let auth = self.domain == AUTH_ERROR_DOMAIN;
         Some(match self.code.as_u16() {
             400 if auth => "FAILED_PRECONDITION",
             401 => "UNAUTHENTICATED",

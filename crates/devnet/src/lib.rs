@@ -44,5 +44,5 @@ mod upload_auth;
 
 pub use faults::{BadFault, Fault};
 pub use server::{Devnet, DevnetError, serve};
-pub use state::{DEFAULT_MAX_QUILT, DevnetConfig, RequestLog};
+pub use state::{DEFAULT_MAX_QUILT_BYTES, DevnetConfig, RequestLog};
 pub use upload_auth::RequiredAuth;

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Bytes sent at once; small, so that responses share the link.
-const MAX_SLICE: usize = 16 << 10;
+const MAX_SLICE_BYTES: usize = 16 << 10;
 /// Sends per second on a slow link, so that it is slow rather than silent.
 const SLICES_PER_SECOND: f64 = 20.0;
 
@@ -43,7 +43,8 @@ impl SimulatedLink {
         self: Arc<Self>,
         body: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
     ) -> impl Stream<Item = Result<Bytes, E>> + Send + 'static {
-        let slice_len = |speed: f64| ((speed / SLICES_PER_SECOND) as usize).clamp(1, MAX_SLICE);
+        let slice_len =
+            |speed: f64| ((speed / SLICES_PER_SECOND) as usize).clamp(1, MAX_SLICE_BYTES);
         let paced = self.bytes_per_second.map(slice_len);
         let slices = body.flat_map(move |part| {
             let mut slices = Vec::new();

@@ -42,8 +42,8 @@ pub(super) fn find(store: &LocalDir, text: &str) -> Result<Option<BlobId>, ApiEr
     Ok(blobs.into_iter().find(|&blob| {
         let made = store.meta(blob).map_or(0, |meta| meta.earlier_objects);
         (0..=made).any(|earlier| {
-            let own = object(blob, earlier);
-            own == wanted || shared(&own) == wanted
+            let stored_object = object(blob, earlier);
+            stored_object == wanted || shared(&stored_object) == wanted
         })
     }))
 }

@@ -4,17 +4,17 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The kernel's tables of sockets in this network namespace.
-const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
+const SOCKET_TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 
-/// Returns the user ID of the process whose socket at `peer` is connected to `own`;
+/// Returns the user ID of the process whose socket at `peer` is connected to `server_address`;
 /// `None` if no process has it open, or the kernel does not report it.
-pub(super) fn peer_uid(peer: SocketAddr, own: SocketAddr) -> Option<u32> {
+pub(super) fn peer_uid(peer: SocketAddr, server_address: SocketAddr) -> Option<u32> {
     let wanted: Vec<[String; 2]> = forms(peer)
         .into_iter()
-        .zip(forms(own))
+        .zip(forms(server_address))
         .map(Into::into)
         .collect();
-    TABLES.iter().find_map(|table| {
+    SOCKET_TABLES.iter().find_map(|table| {
         let text = std::fs::read_to_string(table).ok()?;
         text.lines().skip(1).find_map(|line| uid(line, &wanted))
     })
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_on_this_machine_is_known_by_its_user() {
+    fn a_local_peer_is_identified_by_its_user() {
         for listen in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
             let Ok(listener) = TcpListener::bind(listen) else {
                 continue;
@@ -78,17 +78,17 @@ mod tests {
             };
             let client = TcpStream::connect((host, port)).unwrap();
             let (server, peer) = listener.accept().unwrap();
-            let own = server.local_addr().unwrap();
+            let server_address = server.local_addr().unwrap();
             let uid = rustix::process::geteuid().as_raw();
-            assert_eq!(peer_uid(peer, own), Some(uid), "{listen}");
+            assert_eq!(peer_uid(peer, server_address), Some(uid), "{listen}");
             // A closed socket has no owner, although the kernel lists it under root.
             drop(client);
-            assert_eq!(peer_uid(peer, own), None, "{listen}");
+            assert_eq!(peer_uid(peer, server_address), None, "{listen}");
         }
     }
 
     #[test]
-    fn only_a_socket_that_a_process_has_counts() {
+    fn only_sockets_of_running_processes_count() {
         let wanted = [["A".to_owned(), "B".to_owned()]];
         let line = |local, remote, inode| {
             format!("0: {local} {remote} 01 0:0 00:0 0 1000 0 {inode} 1 0 20 4 30 10 -1")

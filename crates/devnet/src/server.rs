@@ -77,13 +77,13 @@ pub async fn serve(mut config: DevnetConfig) -> Result<Devnet, DevnetError> {
         faults: Faults::new(config.seed, config.faults.clone()),
         config,
     });
-    let own = admin::routes().merge(epochs::routes());
+    let control_routes = admin::routes().merge(epochs::routes());
     let routes = network(&server)
         .layer(middleware::from_fn_with_state(
             server.clone(),
             traffic::transmit,
         ))
-        .merge(own.layer(middleware::from_fn(admin::restrict)))
+        .merge(control_routes.layer(middleware::from_fn(admin::restrict)))
         .with_state(server)
         .into_make_service_with_connect_info::<Peer>();
     let stop = CancellationToken::new();

@@ -15,7 +15,7 @@ use walgit_format::chunk::BlobId;
 use walrus_client::LocalDir;
 
 /// Default limit of a quilt's body, in bytes (the network's default).
-pub const DEFAULT_MAX_QUILT: u64 = 100 << 20;
+pub const DEFAULT_MAX_QUILT_BYTES: u64 = 100 << 20;
 
 /// Receives a line for each request.
 pub type RequestLog = Arc<dyn Fn(String) + Send + Sync>;
@@ -55,7 +55,7 @@ impl Default for DevnetConfig {
             dir: PathBuf::from("."),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             max_body: walrus_client::network::DEFAULT_MAX_BODY,
-            max_quilt: DEFAULT_MAX_QUILT,
+            max_quilt: DEFAULT_MAX_QUILT_BYTES,
             max_read: None,
             forbidden: Vec::new(),
             latency: Duration::ZERO,

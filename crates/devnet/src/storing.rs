@@ -17,7 +17,7 @@ use walrus_client::BlobMeta;
 use walrus_encoding::{blob_id, cost};
 
 /// Bytes over the limit that are read before a body is refused.
-const MAX_DISCARDED: u64 = 64 << 20;
+const MAX_DISCARDED_BYTES: u64 = 64 << 20;
 
 /// `PUT /v1/blobs`.
 pub(super) async fn store(
@@ -44,7 +44,7 @@ pub(super) async fn collect(body: Body, limit: u64) -> Result<Bytes, ApiError> {
         len += part.len() as u64;
         match len {
             len if len <= limit => bytes.extend_from_slice(&part),
-            len if len <= limit + MAX_DISCARDED => bytes.clear(),
+            len if len <= limit + MAX_DISCARDED_BYTES => bytes.clear(),
             _ => break,
         }
     }
@@ -172,10 +172,10 @@ fn certify(
         earlier_objects,
     };
     // The answer describes this object; other objects of the blob may live longer.
-    let kept = meta.clone().merge_max(existing.as_ref());
+    let merged = meta.clone().merge_max(existing.as_ref());
     let written = match existing {
-        Some(_) => server.store.write_meta(blob, &kept),
-        None => server.store.write(blob, body, &kept),
+        Some(_) => server.store.write_meta(blob, &merged),
+        None => server.store.write(blob, body, &merged),
     };
     (written.and_then(|()| server.store.flush_blocking())).map_err(ApiError::internal)?;
     let encoded = cost::encoded_size(size);

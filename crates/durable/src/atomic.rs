@@ -13,14 +13,14 @@ use super::ops;
 use super::regular::open_regular;
 
 /// Mode of a file that only its owner may read and write.
-pub const PRIVATE_FILE: u32 = 0o600;
+pub const PRIVATE_FILE_MODE: u32 = 0o600;
 /// Prefix of temporary file names; 16 hexadecimal digits follow.
 const TEMPORARY_PREFIX: &str = ".walgit-fs.tmp-";
 
 /// Replaces the file at `path` by one that contains `bytes`, with mode 0600, and creates
 /// missing parent directories (0700).
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = AtomicFile::create(path, PRIVATE_FILE)?;
+    let mut file = AtomicFile::create(path, PRIVATE_FILE_MODE)?;
     file.write_all(bytes)?;
     file.commit()
 }
@@ -153,8 +153,8 @@ impl Drop for AtomicFile {
 
 /// Sweeps a directory on the first write of this process to it.
 fn sweep_once(dir: &Path) {
-    static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-    let mut swept = SWEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    static SWEPT_DIRS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let mut swept = SWEPT_DIRS.lock().unwrap_or_else(PoisonError::into_inner);
     if swept.insert(dir.into()) {
         sweep(dir);
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::ops;
 
 /// Mode of a directory that only its owner may enter.
-pub const PRIVATE_DIR: u32 = 0o700;
+pub const PRIVATE_DIR_MODE: u32 = 0o700;
 
 /// An open directory, so that flushing it needs no further file descriptor.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub fn place_dir(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// When I/O fails, or the name belongs to something other than a directory.
 pub fn create_private_dir(path: &Path) -> io::Result<()> {
-    create_dir_all(path, PRIVATE_DIR)
+    create_dir_all(path, PRIVATE_DIR_MODE)
 }
 
 /// Creates a directory with this mode, and its missing parents, durably. An existing

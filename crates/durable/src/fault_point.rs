@@ -22,10 +22,10 @@ use rustix::io::Errno;
 use rustix::process::{Signal, getpid, kill_process};
 
 /// The environment variable that activates fault points.
-pub const VARIABLE: &str = "WALGIT_FS_FAULT_POINTS";
+pub const ENV_VARIABLE: &str = "WALGIT_FS_FAULT_POINTS";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
+enum FaultAction {
     Signal(Signal),
     Error(Errno),
 }
@@ -33,7 +33,7 @@ enum Action {
 #[derive(Debug)]
 struct FaultPoint {
     name: String,
-    action: Action,
+    action: FaultAction,
     /// Remaining visits until the point acts; 0 after it acted.
     remaining: AtomicU32,
 }
@@ -48,20 +48,20 @@ static ACTIVE: OnceLock<Vec<FaultPoint>> = OnceLock::new();
 /// # Errors
 /// The injected error, if the environment requests one.
 pub fn reach(name: &str) -> io::Result<()> {
-    let active = ACTIVE.get_or_init(|| match std::env::var(VARIABLE) {
+    let active = ACTIVE.get_or_init(|| match std::env::var(ENV_VARIABLE) {
         Ok(text) => parse(&text),
         Err(_) => Vec::new(),
     });
     for point in active {
         if (point.name == name || point.name == "*") && point.countdown() {
             match point.action {
-                Action::Signal(signal) => {
+                FaultAction::Signal(signal) => {
                     kill_process(getpid(), signal)?;
                     // Another thread may receive the signal: this thread must not
                     // continue before the signal has stopped or killed the process.
                     std::thread::sleep(SIGNAL_GRACE);
                 }
-                Action::Error(error) => return Err(error.into()),
+                FaultAction::Error(error) => return Err(error.into()),
             }
         }
     }
@@ -86,7 +86,7 @@ fn parse(text: &str) -> Vec<FaultPoint> {
         .filter_map(|item| {
             let point = parse_item(item.trim());
             if point.is_none() {
-                tracing::warn!("{VARIABLE}: malformed item `{item}` ignored");
+                tracing::warn!("{ENV_VARIABLE}: malformed item `{item}` ignored");
             }
             point
         })
@@ -100,10 +100,10 @@ fn parse_item(item: &str) -> Option<FaultPoint> {
         None => (action, 1),
     };
     let action = match action {
-        "kill" => Action::Signal(Signal::KILL),
-        "stop" => Action::Signal(Signal::STOP),
-        "fail" => Action::Error(Errno::IO),
-        "full" => Action::Error(Errno::NOSPC),
+        "kill" => FaultAction::Signal(Signal::KILL),
+        "stop" => FaultAction::Signal(Signal::STOP),
+        "fail" => FaultAction::Error(Errno::IO),
+        "full" => FaultAction::Error(Errno::NOSPC),
         _ => return None,
     };
     Some(FaultPoint {
@@ -121,8 +121,8 @@ mod tests {
     fn an_item_names_a_point_an_action_and_a_count() {
         let points = parse("a.b=kill, c=full@3,nonsense,d=explode");
         assert_eq!(points.len(), 2);
-        assert_eq!(points[0].action, Action::Signal(Signal::KILL));
-        assert_eq!(points[1].action, Action::Error(Errno::NOSPC));
+        assert_eq!(points[0].action, FaultAction::Signal(Signal::KILL));
+        assert_eq!(points[1].action, FaultAction::Error(Errno::NOSPC));
         let acted: Vec<bool> = (0..4).map(|_| points[1].countdown()).collect();
         assert_eq!(acted, [false, false, true, false]);
     }

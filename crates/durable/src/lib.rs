@@ -62,8 +62,8 @@ mod regular;
 #[cfg(test)]
 mod tests;
 
-pub use atomic::{AtomicFile, PRIVATE_FILE, remove_file, unlink, write_atomic};
-pub use dir::{PRIVATE_DIR, create_dir_all, create_private_dir, place_dir, sync_dir};
+pub use atomic::{AtomicFile, PRIVATE_FILE_MODE, remove_file, unlink, write_atomic};
+pub use dir::{PRIVATE_DIR_MODE, create_dir_all, create_private_dir, place_dir, sync_dir};
 pub use lock::{FileLock, is_at};
 pub use log::{AppendLog, LockedLog, Records};
 pub use regular::{open_regular, open_regular_with, read_regular, require_regular};

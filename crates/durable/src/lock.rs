@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::atomic::PRIVATE_FILE;
+use super::atomic::PRIVATE_FILE_MODE;
 use super::regular::open_regular_with;
 
 /// Maximum wait for a lock that a running process holds.
@@ -86,8 +86,8 @@ fn wait(
         }
         let waited = started.elapsed();
         if waited > STOPPED_HOLDER_TIMEOUT.min(limit) {
-            let holder = Holder::of(path);
-            if waited > limit || !holder.as_ref().is_some_and(Holder::is_running) {
+            let holder = LockHolder::of(path);
+            if waited > limit || !holder.as_ref().is_some_and(LockHolder::is_running) {
                 return Err(timed_out(path, holder));
             }
         }
@@ -103,7 +103,7 @@ fn attempt(
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
     loop {
-        let file = open_regular_with(options.mode(PRIVATE_FILE), path)?;
+        let file = open_regular_with(options.mode(PRIVATE_FILE_MODE), path)?;
         match lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
@@ -116,7 +116,7 @@ fn attempt(
     }
 }
 
-fn timed_out(path: &Path, holder: Option<Holder>) -> io::Error {
+fn timed_out(path: &Path, holder: Option<LockHolder>) -> io::Error {
     let text = match holder {
         Some(holder) => format!(
             "{} is locked by process {holder}; wait until it ends, or end it",
@@ -131,13 +131,13 @@ fn timed_out(path: &Path, holder: Option<Holder>) -> io::Error {
 }
 
 /// The process that holds a lock.
-struct Holder {
+struct LockHolder {
     pid: u32,
     name: String,
     state: char,
 }
 
-impl Holder {
+impl LockHolder {
     /// Finds the holder in the kernel's list (`proc(5)`): `N: FLOCK ADVISORY WRITE PID
     /// DEVICE:INODE …`. `None` if it is not visible to this process.
     fn of(path: &Path) -> Option<Self> {
@@ -152,7 +152,7 @@ impl Holder {
         // `PID (NAME) STATE …`; the name may contain spaces and parentheses.
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
-        Some(Holder {
+        Some(LockHolder {
             pid,
             name: name.into(),
             state: rest.trim_start().chars().next()?,
@@ -165,7 +165,7 @@ impl Holder {
     }
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for LockHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stopped = if self.is_running() { "" } else { ", stopped" };
         write!(f, "{} ({}{stopped})", self.pid, self.name)

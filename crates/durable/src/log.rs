@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::atomic::{AtomicFile, PRIVATE_FILE};
+use super::atomic::{AtomicFile, PRIVATE_FILE_MODE};
 use super::dir::{create_private_dir, parent, sync_dir};
 use super::regular::{open_regular_with, read_regular};
 use super::{FileLock, ops};
@@ -152,13 +152,13 @@ impl LockedLog {
             sync_dir(parent(&self.path))?;
             self.named.store(metadata.ino(), Ordering::SeqCst);
         }
-        let end = match Tail::of(&file, len)? {
-            Tail::Complete => len,
-            Tail::Unterminated => {
+        let end = match LogTail::of(&file, len)? {
+            LogTail::Complete => len,
+            LogTail::Unterminated => {
                 lines.insert(0, b'\n');
                 len
             }
-            Tail::Torn { start } => {
+            LogTail::Torn { start } => {
                 ops::truncate(&file, &self.path, start)?;
                 start
             }
@@ -177,7 +177,7 @@ impl LockedLog {
     /// # Errors
     /// When I/O fails; the previous records are then still in place.
     pub fn replace(&mut self, records: impl IntoIterator<Item: Serialize>) -> io::Result<()> {
-        let mut file = AtomicFile::create(&self.path, PRIVATE_FILE)?;
+        let mut file = AtomicFile::create(&self.path, PRIVATE_FILE_MODE)?;
         io::Write::write_all(&mut file, &to_lines(records)?)?;
         file.commit()
     }
@@ -190,7 +190,7 @@ impl LockedLog {
     }
 
     fn open(&self) -> io::Result<File> {
-        match ops::create_new(&self.path, PRIVATE_FILE) {
+        match ops::create_new(&self.path, PRIVATE_FILE_MODE) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 open_regular_with(File::options().read(true).append(true), &self.path)
             }
@@ -245,7 +245,7 @@ fn is_whole(line: &[u8]) -> bool {
 }
 
 /// The end of a log.
-enum Tail {
+enum LogTail {
     /// A complete record and its line feed, or an empty log.
     Complete,
     /// A record without a line feed: truncated there by a crash, or written by an editor.
@@ -257,17 +257,17 @@ enum Tail {
     },
 }
 
-impl Tail {
+impl LogTail {
     fn of(file: &File, len: u64) -> io::Result<Self> {
         let (start, line) = last_line(file, len)?;
         Ok(if line.is_empty() {
-            Tail::Complete
+            LogTail::Complete
         } else if !is_whole(&line) {
-            Tail::Torn { start }
+            LogTail::Torn { start }
         } else if line.ends_with(b"\n") {
-            Tail::Complete
+            LogTail::Complete
         } else {
-            Tail::Unterminated
+            LogTail::Unterminated
         })
     }
 }
@@ -286,9 +286,9 @@ fn last_line(file: &File, len: u64) -> io::Result<(u64, Vec<u8>)> {
         // A line feed at the very end terminates this line, not the previous one.
         let searched = block.len() - usize::from(start == len);
         let before = block[..searched].iter().rposition(|byte| *byte == b'\n');
-        let kept = before.map_or(0, |at| at + 1);
-        start = from + kept as u64;
-        line.splice(..0, block.drain(kept..));
+        let line_start = before.map_or(0, |at| at + 1);
+        start = from + line_start as u64;
+        line.splice(..0, block.drain(line_start..));
         if before.is_some() {
             break;
         }

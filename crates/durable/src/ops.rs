@@ -12,7 +12,7 @@ use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::fault_point;
-use super::power_loss::{self, Event};
+use super::power_loss::{self, DiskEvent};
 
 /// Fails if a test requested it.
 fn step(name: &str, path: &Path) -> io::Result<()> {
@@ -23,7 +23,7 @@ fn step(name: &str, path: &Path) -> io::Result<()> {
 pub(super) fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
     step("durable.create_dir", path)?;
     DirBuilder::new().mode(mode).create(path)?;
-    power_loss::record(path, || Event::CreateDir(path.into()));
+    power_loss::record(path, || DiskEvent::CreateDir(path.into()));
     Ok(())
 }
 
@@ -32,7 +32,7 @@ pub(super) fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     step("durable.create", path)?;
     let mut options = File::options();
     let file = (options.read(true).append(true).create_new(true).mode(mode)).open(path)?;
-    power_loss::record(path, || Event::CreateFile(path.into(), inode(&file)));
+    power_loss::record(path, || DiskEvent::CreateFile(path.into(), inode(&file)));
     Ok(file)
 }
 
@@ -44,7 +44,7 @@ pub(super) fn write_all(mut file: &File, path: &Path, bytes: &[u8]) -> io::Resul
     } else {
         &bytes[..bytes.len() / 2]
     };
-    power_loss::record(path, || Event::Write(inode(file), bytes.into()));
+    power_loss::record(path, || DiskEvent::Write(inode(file), bytes.into()));
     file.write_all(bytes)?;
     step
 }
@@ -52,7 +52,7 @@ pub(super) fn write_all(mut file: &File, path: &Path, bytes: &[u8]) -> io::Resul
 pub(super) fn truncate(file: &File, path: &Path, len: u64) -> io::Result<()> {
     step("durable.truncate", path)?;
     file.set_len(len)?;
-    power_loss::record(path, || Event::Truncate(inode(file), len as usize));
+    power_loss::record(path, || DiskEvent::Truncate(inode(file), len as usize));
     Ok(())
 }
 
@@ -60,7 +60,7 @@ pub(super) fn truncate(file: &File, path: &Path, len: u64) -> io::Result<()> {
 pub(super) fn sync_file(file: &File, path: &Path) -> io::Result<()> {
     step("durable.sync_file", path)?;
     file.sync_data()?;
-    power_loss::record(path, || Event::SyncFile(inode(file)));
+    power_loss::record(path, || DiskEvent::SyncFile(inode(file)));
     Ok(())
 }
 
@@ -72,7 +72,7 @@ pub(super) fn sync_names(dir: &File, path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
         synced => synced?,
     }
-    power_loss::record(path, || Event::SyncDir(path.into()));
+    power_loss::record(path, || DiskEvent::SyncDir(path.into()));
     Ok(())
 }
 
@@ -85,7 +85,7 @@ pub(super) fn sync_file_system(path: &Path) -> io::Result<()> {
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     step("durable.rename", to)?;
     fs::rename(from, to)?;
-    power_loss::record(to, || Event::Rename(from.into(), to.into()));
+    power_loss::record(to, || DiskEvent::Rename(from.into(), to.into()));
     Ok(())
 }
 
@@ -100,14 +100,14 @@ pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         }
         renamed => renamed?,
     }
-    power_loss::record(to, || Event::Rename(from.into(), to.into()));
+    power_loss::record(to, || DiskEvent::Rename(from.into(), to.into()));
     Ok(())
 }
 
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     step("durable.remove", path)?;
     fs::remove_file(path)?;
-    power_loss::record(path, || Event::Remove(path.into()));
+    power_loss::record(path, || DiskEvent::Remove(path.into()));
     Ok(())
 }
 

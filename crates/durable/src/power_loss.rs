@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 /// A change of a file or directory.
 #[derive(Clone, Debug)]
-pub(super) enum Event {
+pub(super) enum DiskEvent {
     CreateDir(PathBuf),
     /// Path and inode number.
     CreateFile(PathBuf, u64),
@@ -37,13 +37,13 @@ pub(super) enum Event {
 pub struct Recording {
     root: PathBuf,
     /// State at the start of the recording, assumed to be durable.
-    before: Disk,
-    state: Arc<Mutex<State>>,
+    before: SimulatedDisk,
+    state: Arc<Mutex<RecordingState>>,
 }
 
 #[derive(Default)]
-struct State {
-    events: Vec<Event>,
+struct RecordingState {
+    events: Vec<DiskEvent>,
     /// Number of steps reached.
     steps: usize,
     /// Number of the failing step, and its error.
@@ -52,9 +52,9 @@ struct State {
 
 /// Whether a recording exists: without one, an operation costs one atomic load.
 static RECORDING: AtomicBool = AtomicBool::new(false);
-static RECORDINGS: Mutex<Vec<(PathBuf, Arc<Mutex<State>>)>> = Mutex::new(Vec::new());
+static RECORDINGS: Mutex<Vec<(PathBuf, Arc<Mutex<RecordingState>>)>> = Mutex::new(Vec::new());
 
-fn with_state<T>(path: &Path, work: impl FnOnce(&mut State) -> T) -> Option<T> {
+fn with_state<T>(path: &Path, work: impl FnOnce(&mut RecordingState) -> T) -> Option<T> {
     if !RECORDING.load(Ordering::Acquire) {
         return None;
     }
@@ -74,7 +74,7 @@ pub(super) fn step(path: &Path) -> io::Result<()> {
     }
 }
 
-pub(super) fn record(path: &Path, event: impl FnOnce() -> Event) {
+pub(super) fn record(path: &Path, event: impl FnOnce() -> DiskEvent) {
     with_state(path, |state| state.events.push(event()));
 }
 
@@ -87,7 +87,7 @@ impl Recording {
         RECORDING.store(true, Ordering::Release);
         Recording {
             root: root.into(),
-            before: Disk::read(root),
+            before: SimulatedDisk::read(root),
             state,
         }
     }
@@ -105,7 +105,7 @@ impl Recording {
 
     /// Records that the operation under test reported success.
     pub fn reported(&self) {
-        self.state.lock().unwrap().events.push(Event::Reported);
+        self.state.lock().unwrap().events.push(DiskEvent::Reported);
     }
 
     /// Calls `check` for every state that power loss may leave, at every moment, with the
@@ -118,7 +118,7 @@ impl Recording {
             let mut disk = self.before.clone();
             let mut reported = 0;
             for event in &events[..end] {
-                reported += usize::from(matches!(event, Event::Reported));
+                reported += usize::from(matches!(event, DiskEvent::Reported));
                 disk.apply(&self.root, event);
             }
             for state in disk.after_power_loss() {
@@ -167,7 +167,7 @@ struct File {
 
 /// A file system: directory 0 is the root.
 #[derive(Clone, Debug, Default)]
-struct Disk {
+struct SimulatedDisk {
     dirs: Vec<Dir>,
     files: Vec<File>,
     inodes: BTreeMap<u64, usize>,
@@ -196,9 +196,9 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap().to_str().unwrap().into()
 }
 
-impl Disk {
+impl SimulatedDisk {
     fn read(root: &Path) -> Self {
-        let mut disk = Disk::default();
+        let mut disk = SimulatedDisk::default();
         disk.read_dir(root);
         disk
     }
@@ -246,32 +246,32 @@ impl Disk {
         }
     }
 
-    fn apply(&mut self, root: &Path, event: &Event) {
+    fn apply(&mut self, root: &Path, event: &DiskEvent) {
         match event {
-            Event::CreateDir(path) => {
+            DiskEvent::CreateDir(path) => {
                 self.dirs.push(Dir::default());
                 let node = Node::Dir(self.dirs.len() - 1);
                 self.change(root, path, vec![(name(path), Some(node))]);
             }
-            Event::CreateFile(path, inode) => {
+            DiskEvent::CreateFile(path, inode) => {
                 self.files.push(File::default());
                 self.inodes.insert(*inode, self.files.len() - 1);
                 let node = Node::File(self.files.len() - 1);
                 self.change(root, path, vec![(name(path), Some(node))]);
             }
-            Event::Write(inode, bytes) => {
+            DiskEvent::Write(inode, bytes) => {
                 let file = self.inodes[inode];
                 self.files[file].live.extend_from_slice(bytes);
             }
-            Event::Truncate(inode, len) => {
+            DiskEvent::Truncate(inode, len) => {
                 let file = self.inodes[inode];
                 self.files[file].live.truncate(*len);
             }
-            Event::SyncFile(inode) => {
+            DiskEvent::SyncFile(inode) => {
                 let file = &mut self.files[self.inodes[inode]];
                 file.durable.clone_from(&file.live);
             }
-            Event::SyncDir(path) => {
+            DiskEvent::SyncDir(path) => {
                 if path.starts_with(root) {
                     let dir = self.dir(root, path);
                     let dir = &mut self.dirs[dir];
@@ -279,20 +279,20 @@ impl Disk {
                     dir.pending.clear();
                 }
             }
-            Event::Rename(from, to) => {
+            DiskEvent::Rename(from, to) => {
                 assert_eq!(from.parent(), to.parent(), "between directories");
                 let dir = self.dir(root, from.parent().unwrap());
                 let node = self.dirs[dir].live()[&name(from)];
                 let change = vec![(name(from), None), (name(to), Some(node))];
                 self.change(root, to, change);
             }
-            Event::Remove(path) => self.change(root, path, vec![(name(path), None)]),
-            Event::Reported => {}
+            DiskEvent::Remove(path) => self.change(root, path, vec![(name(path), None)]),
+            DiskEvent::Reported => {}
         }
     }
 
     /// Returns every state that power loss may leave.
-    fn after_power_loss(&self) -> Vec<Disk> {
+    fn after_power_loss(&self) -> Vec<SimulatedDisk> {
         let mut states = vec![self.clone()];
         for dir in 0..self.dirs.len() {
             let pending = &self.dirs[dir].pending;
@@ -301,8 +301,9 @@ impl Disk {
             let found: Vec<_> = subsets
                 .map(|subset| {
                     let mut names = self.dirs[dir].durable.clone();
-                    let kept = (pending.iter().enumerate()).filter(|(at, _)| subset >> at & 1 == 1);
-                    kept.for_each(|(_, change)| apply(&mut names, change));
+                    let applied =
+                        (pending.iter().enumerate()).filter(|(at, _)| subset >> at & 1 == 1);
+                    applied.for_each(|(_, change)| apply(&mut names, change));
                     names
                 })
                 .collect();

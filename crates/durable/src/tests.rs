@@ -43,7 +43,7 @@ fn entries(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn after_power_loss_a_file_has_its_old_or_its_new_content_whole() {
+fn after_power_loss_a_file_has_its_complete_old_or_new_content() {
     let dir = tempfile::tempdir().unwrap();
     let recording = Recording::of(dir.path());
     let contents: [&[u8]; 3] = [b"first", b"the second one", b"3"];
@@ -74,7 +74,7 @@ fn a_file_that_must_be_new_replaces_nothing_and_a_removed_one_stays_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     let new = |bytes: &[u8]| {
-        let mut file = AtomicFile::create(&path, PRIVATE_FILE)?;
+        let mut file = AtomicFile::create(&path, PRIVATE_FILE_MODE)?;
         file.write_all(bytes)?;
         file.commit_new()
     };
@@ -97,7 +97,7 @@ fn a_file_that_must_be_new_replaces_nothing_and_a_removed_one_stays_removed() {
 }
 
 #[test]
-fn a_write_that_fails_at_any_step_leaves_the_file_and_nothing_else() {
+fn a_write_that_fails_at_any_step_leaves_only_the_old_file() {
     for error in ERRORS {
         for step in 1.. {
             let dir = tempfile::tempdir().unwrap();
@@ -123,7 +123,7 @@ fn a_write_that_fails_at_any_step_leaves_the_file_and_nothing_else() {
 }
 
 #[test]
-fn a_file_in_the_place_of_a_folder_is_left_alone() {
+fn a_file_in_place_of_a_folder_is_not_removed() {
     let dir = tempfile::tempdir().unwrap();
     let obstacle = dir.path().join("not a folder");
     fs::write(&obstacle, "").unwrap();
@@ -141,7 +141,7 @@ fn temporary_files_of_crashed_processes_are_removed_and_those_in_use_are_not() {
     for other in &others {
         fs::write(other, "mine").unwrap();
     }
-    let mut used = AtomicFile::create(&dir.path().join("used"), PRIVATE_FILE).unwrap();
+    let mut used = AtomicFile::create(&dir.path().join("used"), PRIVATE_FILE_MODE).unwrap();
     assert!(!left.exists());
     used.write_all(b"whole").unwrap();
     atomic::sweep(dir.path());
@@ -151,7 +151,7 @@ fn temporary_files_of_crashed_processes_are_removed_and_those_in_use_are_not() {
 }
 
 #[test]
-fn after_power_loss_every_record_that_was_reported_is_there_in_order() {
+fn after_power_loss_all_reported_records_are_present_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("logs/log.jsonl");
     let recording = Recording::of(dir.path());
@@ -218,7 +218,7 @@ fn a_record_appended_after_an_unfinished_compaction_survives_power_loss() {
     let log = AppendLog::new(path.clone());
     log.append(&record(1)).unwrap();
     let recording = Recording::of(dir.path());
-    let mut compacted = AtomicFile::create(&path, PRIVATE_FILE).unwrap();
+    let mut compacted = AtomicFile::create(&path, PRIVATE_FILE_MODE).unwrap();
     let line = serde_json::to_string(&record(1)).unwrap() + "\n";
     compacted.write_all(line.as_bytes()).unwrap();
     compacted.place().unwrap();
@@ -262,7 +262,7 @@ fn a_record_that_cannot_be_appended_leaves_the_log_as_it_was() {
 }
 
 #[test]
-fn a_torn_last_line_is_repaired_and_a_whole_one_is_kept() {
+fn a_torn_last_line_is_repaired_and_a_complete_one_retained() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log.jsonl");
     let log = AppendLog::new(path.clone());
@@ -306,7 +306,7 @@ fn a_torn_last_line_is_repaired_and_a_whole_one_is_kept() {
 }
 
 #[test]
-fn a_log_is_read_where_nothing_can_be_written_and_where_there_is_none() {
+fn a_read_only_or_missing_log_is_read() {
     let none = AppendLog::new("/proc/nothing/here/log.jsonl".into());
     assert!(none.read::<Record>().unwrap().records.is_empty());
     assert!(none.append(&record(1)).is_err());

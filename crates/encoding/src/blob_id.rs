@@ -30,16 +30,16 @@ pub(super) const ROWS: usize = 334;
 /// Columns of the blob's matrix, `k2 = n - f`.
 pub(super) const COLUMNS: usize = 667;
 /// Largest symbol in bytes: an even number that fits in 16 bits.
-pub(super) const MAX_SYMBOL: u64 = 65_534;
+pub(super) const MAX_SYMBOL_LEN: u64 = 65_534;
 /// Number of the encoding RS2.
 const ENCODING_RS2: u8 = 1;
 /// Extensions of rows larger than this go to a temporary file.
-const MAX_IN_MEMORY: u64 = 64 << 20;
+const MAX_IN_MEMORY_BYTES: u64 = 64 << 20;
 /// Bytes of content that are processed at once.
 const BATCH_BYTES: usize = 32 << 20;
 
 /// Largest blob that the encoding supports, in bytes: about 13.6 GiB.
-pub const MAX_LEN: u64 = MAX_SYMBOL * (ROWS * COLUMNS) as u64;
+pub const MAX_LEN: u64 = MAX_SYMBOL_LEN * (ROWS * COLUMNS) as u64;
 
 /// Why a blob has no ID.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,7 @@ type Hash = [u8; 32];
 /// [`BlobIdError::TooLarge`]; [`BlobIdError::Io`] when a temporary file is needed (from
 /// about 128 MiB on) and cannot be written.
 pub fn blob_id(bytes: &[u8]) -> Result<BlobId, BlobIdError> {
-    compute(&Content::Memory(bytes), bytes.len() as u64)
+    compute(&BlobInput::Memory(bytes), bytes.len() as u64)
 }
 
 /// Computes the ID of the first `len` bytes of a file, which it reads several times, in
@@ -71,35 +71,35 @@ pub fn blob_id(bytes: &[u8]) -> Result<BlobId, BlobIdError> {
 /// # Errors
 /// As [`blob_id`], and when the file is shorter than `len`.
 pub fn blob_id_of(file: File, len: u64) -> Result<BlobId, BlobIdError> {
-    compute(&Content::File(&file), len)
+    compute(&BlobInput::File(&file), len)
 }
 
 /// Random-access bytes; beyond `len` they are zero.
-enum Content<'a> {
+enum BlobInput<'a> {
     Memory(&'a [u8]),
     File(&'a File),
 }
 
-impl Content<'_> {
+impl BlobInput<'_> {
     /// Fills `out` from `offset` of content of `len` bytes.
     fn read(&self, out: &mut [u8], offset: u64, len: u64) -> io::Result<()> {
         let available = len.saturating_sub(offset).min(out.len() as u64) as usize;
         let (filled, padding) = out.split_at_mut(available);
         padding.fill(0);
         match self {
-            Content::Memory(bytes) => {
+            BlobInput::Memory(bytes) => {
                 let start = offset.min(len) as usize;
                 filled.copy_from_slice(&bytes[start..start + available]);
                 Ok(())
             }
-            Content::File(file) => file.read_exact_at(filled, offset),
+            BlobInput::File(file) => file.read_exact_at(filled, offset),
         }
     }
 }
 
 /// A matrix of symbols with [`ROWS`] rows, row by row.
 struct Matrix<'a> {
-    content: &'a Content<'a>,
+    content: &'a BlobInput<'a>,
     len: u64,
     columns: usize,
     symbol: usize,
@@ -113,7 +113,7 @@ impl Matrix<'_> {
     }
 }
 
-fn compute(content: &Content<'_>, len: u64) -> Result<BlobId, BlobIdError> {
+fn compute(content: &BlobInput<'_>, len: u64) -> Result<BlobId, BlobIdError> {
     if len > MAX_LEN {
         return Err(BlobIdError::TooLarge(len));
     }
@@ -139,21 +139,21 @@ fn compute(content: &Content<'_>, len: u64) -> Result<BlobId, BlobIdError> {
         };
         hash_columns(&extension, leaves)
     };
-    if extended <= MAX_IN_MEMORY {
+    if extended <= MAX_IN_MEMORY_BYTES {
         let mut extension = vec![0; extended as usize];
         extend_rows(&source, &mut |row, bytes| {
             extension[row * row_len..][..bytes.len()].copy_from_slice(bytes);
             Ok(())
         })?;
         hash_columns(&source, of_source)?;
-        hash_extension(Content::Memory(&extension), of_extension)?;
+        hash_extension(BlobInput::Memory(&extension), of_extension)?;
     } else {
         let spill = tempfile::tempfile()?;
         extend_rows(&source, &mut |row, bytes| {
             spill.write_all_at(bytes, (row * row_len) as u64)
         })?;
         hash_columns(&source, of_source)?;
-        hash_extension(Content::File(&spill), of_extension)?;
+        hash_extension(BlobInput::File(&spill), of_extension)?;
     }
     Ok(commit(&leaves, len))
 }
@@ -312,8 +312,8 @@ impl Hasher {
 /// The hashes of all symbols of two bytes: a lookup is much faster than hashing a million
 /// of them, and blobs of up to 435 KiB consist of such symbols only.
 fn two_byte_leaves() -> &'static [Hash] {
-    static LEAVES: OnceLock<Vec<Hash>> = OnceLock::new();
-    LEAVES.get_or_init(|| {
+    static TWO_BYTE_LEAVES: OnceLock<Vec<Hash>> = OnceLock::new();
+    TWO_BYTE_LEAVES.get_or_init(|| {
         let inputs: Vec<u8> = (0..=u16::MAX)
             .flat_map(|value| {
                 let [low, high] = value.to_le_bytes();
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_shorter_than_said_is_an_error() {
+    fn a_file_shorter_than_its_declared_length_is_an_error() {
         let file = tempfile::tempfile().unwrap();
         assert!(matches!(blob_id_of(file, 10), Err(BlobIdError::Io(_))));
     }

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_with_the_forms_there_are() {
+    fn text_without_an_address_is_refused_with_the_valid_forms() {
         for bad in [
             "http://x",
             "walrus://short",

@@ -8,9 +8,9 @@ use crate::chunk::budget::{MAX_DICTIONARIES, MAX_DICTIONARY_BYTES};
 use crate::chunk::{BlobId, ChunkRef};
 
 /// Length of a part of a manifest in [`AttachmentKind::Manifests`], in bytes.
-pub const MANIFEST_PART: usize = 1 << 20;
+pub const MANIFEST_PART_BYTES: usize = 1 << 20;
 /// Longest profile that a repository carries, in bytes.
-pub const MAX_SHIPPED: usize = 1 << 20;
+pub const MAX_SHIPPED_BYTES: usize = 1 << 20;
 
 /// The kind of an attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,7 +20,7 @@ pub enum AttachmentKind {
     /// Git IDs of the nodes of directories: see `super::git`.
     GitIds,
     /// Manifests of WalGit's own command line, unchanged, in the order of the commits:
-    /// each in parts of [`MANIFEST_PART`] bytes, of which the last is shorter. The
+    /// each in parts of [`MANIFEST_PART_BYTES`] bytes, of which the last is shorter. The
     /// manifest blobs are then the commit IDs.
     Manifests,
     /// IDs of commit objects on the Sui chain, one per line. They are then the commit
@@ -29,7 +29,7 @@ pub enum AttachmentKind {
     /// Files that changed together: see `super::prior`. One chunk.
     Prior,
     /// A learned order of file opens: a profile of `walgit-prefetch`. One chunk of at
-    /// most [`MAX_SHIPPED`] bytes.
+    /// most [`MAX_SHIPPED_BYTES`] bytes.
     Learned,
     /// History: segments of an archive, oldest first; see `super::archive`.
     Archive,

@@ -5,7 +5,7 @@
 //! | header  | head | directories, breadth first … | lists | data chunks | 0…
 //! ```
 //!
-//! A reader with only the blob's ID and the head's hash fetches the first [`MIN_BLOB`]
+//! A reader with only the blob's ID and the head's hash fetches the first [`MIN_BLOB_LEN`]
 //! bytes, which every blob with a head has. They contain the head, the root directory and
 //! as many directories as fit: mount and `ls` take one round trip. Only the header is
 //! parsed before it is verified: its fixed fields at fixed offsets locate the head, whose
@@ -21,14 +21,14 @@ use crate::chunk::{
 };
 
 /// Length of the header in bytes.
-pub const HEADER: usize = 64;
+pub const HEADER_LEN: usize = 64;
 
 /// Minimum length of a blob with a head; shorter ones are padded with zeros.
 ///
 /// An aggregator rejects (416) a range that ends past the blob, so every such blob must
 /// be at least as long as the first read. The network bills 64 MB for any blob, so 64 KiB
 /// are negligible.
-pub const MIN_BLOB: u64 = 64 << 10;
+pub const MIN_BLOB_LEN: u64 = 64 << 10;
 
 /// Most bytes of nodes in one blob: the header counts them in 32 bits.
 pub const MAX_NODE_BYTES: u64 = u32::MAX as u64;
@@ -58,7 +58,7 @@ pub enum BlobKind {
 pub struct Header {
     /// Kind of the blob.
     pub kind: BlobKind,
-    /// The head, which starts at offset [`HEADER`].
+    /// The head, which starts at offset [`HEADER_LEN`].
     pub head: Chunk<()>,
     /// Bytes of nodes after the header, the head included.
     pub node_bytes: u32,
@@ -86,7 +86,7 @@ pub enum HeaderError {
 impl Header {
     /// Decodes the header from the first bytes of a blob.
     pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
-        let bytes: &[u8; HEADER] = bytes.first_chunk().ok_or(HeaderError::Magic)?;
+        let bytes: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(HeaderError::Magic)?;
         if &bytes[..8] != MAGIC {
             return Err(HeaderError::Magic);
         }
@@ -124,8 +124,8 @@ impl Header {
         Ok(header)
     }
 
-    fn encode(&self) -> [u8; HEADER] {
-        let mut bytes = [0; HEADER];
+    fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
         let kind: u16 = match self.kind {
@@ -147,7 +147,7 @@ impl Header {
         if self.kind != BlobKind::Head {
             return Err(HeaderError::NoHead);
         }
-        let offset = HEADER as u64;
+        let offset = HEADER_LEN as u64;
         Ok(self.head.map_location(&|()| Location { blob, offset }))
     }
 }
@@ -169,7 +169,7 @@ impl BlobBuilder {
 
     /// Returns the current length of the blob, without padding.
     pub fn len(&self) -> u64 {
-        HEADER as u64 + self.node_bytes + self.data.len() as u64
+        HEADER_LEN as u64 + self.node_bytes + self.data.len() as u64
     }
 
     /// Whether the blob is empty.
@@ -203,7 +203,7 @@ impl BlobBuilder {
     /// Converts a position (as in [`PlannedLocation::Local`]) to an offset in the finished
     /// blob.
     pub fn offset(&self, here: i64) -> u64 {
-        (HEADER as u64 + self.node_bytes).saturating_add_signed(here)
+        (HEADER_LEN as u64 + self.node_bytes).saturating_add_signed(here)
     }
 
     /// Returns the bytes of nodes.
@@ -228,7 +228,7 @@ impl BlobBuilder {
     /// Finishes a blob whose last pushed node is `head`.
     pub fn finish_with_head(self, head: &PlannedChunk) -> Result<Vec<u8>, EncodeError> {
         let mut bytes = self.assemble(BlobKind::Head, head.map_location(&|_| ()))?;
-        bytes.resize(bytes.len().max(MIN_BLOB as usize), 0);
+        bytes.resize(bytes.len().max(MIN_BLOB_LEN as usize), 0);
         Ok(bytes)
     }
 

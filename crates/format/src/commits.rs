@@ -17,19 +17,19 @@ use crate::chunk::MAX_CHUNK;
 
 const MAGIC: u8 = b'C';
 /// Unmodified commits, one after the other.
-const PLAIN: u8 = 1;
+const VERSION_PLAIN: u8 = 1;
 /// Commits without their parents and signatures, which are encoded separately.
-const FOLDED: u8 = 2;
+const VERSION_FOLDED: u8 = 2;
 /// Most parents of all commits of a chunk: one byte of input expands to a line.
 const MAX_PARENTS: usize = 1 << 20;
 /// Length of a parent line with the longest ID, in bytes.
-const PARENT_LINE: usize = 7 + 64 + 1;
+const PARENT_LINE_LEN: usize = 7 + 64 + 1;
 /// Minimum length of a commit, in bytes: its line `tree ID`.
-const LEAST_BODY: usize = 5 + 40 + 1;
+const MIN_BODY_LEN: usize = 5 + 40 + 1;
 /// Memory of an ID, including its allocation.
 type ParsedId = (GitId, [u8; 32 + 16]);
 /// Prefix of a parent line.
-const PARENT: &[u8] = b"parent ";
+const PARENT_PREFIX: &[u8] = b"parent ";
 
 /// Encodes a chunk of commits from their IDs and raw objects without the `commit
 /// LENGTH\0` header that git hashes.
@@ -81,7 +81,7 @@ fn fold_commits(commits: &[(&GitId, &[u8])]) -> Vec<u8> {
         out.string(&folded.body);
         places.insert(id, number);
     }
-    let mut chunk = vec![MAGIC, FOLDED];
+    let mut chunk = vec![MAGIC, VERSION_FOLDED];
     chunk.uint(commits.len() as u64);
     chunk.extend_from_slice(&out);
     chunk.extend_from_slice(&signatures);
@@ -92,7 +92,7 @@ fn fold_commits(commits: &[(&GitId, &[u8])]) -> Vec<u8> {
 pub fn decode_commits(raw: &Bytes, sample: &GitId) -> Result<Vec<RawCommit>, MalformedNode> {
     let mut reader = Reader::new(raw);
     match (reader.byte()?, reader.byte()?) {
-        (MAGIC, PLAIN) => {
+        (MAGIC, VERSION_PLAIN) => {
             let mut commits = Vec::new();
             while reader.position() < raw.len() {
                 let bytes = reader.slice(raw, MAX_CHUNK as usize)?;
@@ -103,7 +103,7 @@ pub fn decode_commits(raw: &Bytes, sample: &GitId) -> Result<Vec<RawCommit>, Mal
             }
             Ok(commits)
         }
-        (MAGIC, FOLDED) => decode_folded(reader, sample),
+        (MAGIC, VERSION_FOLDED) => decode_folded(reader, sample),
         (MAGIC, version) => Err(MalformedNode::Version(version)),
         (found, _) => Err(MalformedNode::Kind {
             expected: "list of git commits",
@@ -114,19 +114,19 @@ pub fn decode_commits(raw: &Bytes, sample: &GitId) -> Result<Vec<RawCommit>, Mal
 
 fn decode_folded(mut reader: Reader<'_>, sample: &GitId) -> Result<Vec<RawCommit>, MalformedNode> {
     let bad = || MalformedNode::Sum("parts of a git commit");
-    let count = reader.count::<(Told<'_>, RawCommit, ParsedId)>(3 + LEAST_BODY)?;
-    let mut folded: Vec<Told<'_>> = Vec::with_capacity(count);
-    let mut room = MAX_PARENTS;
+    let count = reader.count::<(FoldedCommit<'_>, RawCommit, ParsedId)>(3 + MIN_BODY_LEN)?;
+    let mut folded: Vec<FoldedCommit<'_>> = Vec::with_capacity(count);
+    let mut remaining_parents = MAX_PARENTS;
     for number in 0..count {
         let mut parents = Vec::new();
-        let more = reader.count::<(Parent, [ParsedId; 2], [u8; PARENT_LINE])>(1)?;
-        room = room.checked_sub(more).ok_or_else(bad)?;
+        let more = reader.count::<(Parent, [ParsedId; 2], [u8; PARENT_LINE_LEN])>(1)?;
+        remaining_parents = remaining_parents.checked_sub(more).ok_or_else(bad)?;
         for _ in 0..more {
             parents.push(match reader.uint()? {
                 0 => Parent::Named(reader.id()?),
                 back => {
                     let back = usize::try_from(back).map_err(|_| bad())?;
-                    Parent::Told(number.checked_sub(back).ok_or_else(bad)?)
+                    Parent::Index(number.checked_sub(back).ok_or_else(bad)?)
                 }
             });
         }
@@ -143,7 +143,7 @@ fn decode_folded(mut reader: Reader<'_>, sample: &GitId) -> Result<Vec<RawCommit
         let parents = parents.into_iter().map(|parent| match parent {
             Parent::Named(id) => id,
             // Precedes this commit, so it is already decoded.
-            Parent::Told(number) => commits[number].id.clone(),
+            Parent::Index(number) => commits[number].id.clone(),
         });
         let whole = Folded {
             parents: parents.collect(),
@@ -160,14 +160,14 @@ fn decode_folded(mut reader: Reader<'_>, sample: &GitId) -> Result<Vec<RawCommit
 }
 
 /// A commit in a chunk: its parents, position and length of its signature, its body.
-type Told<'a> = (Vec<Parent>, (usize, usize), &'a [u8]);
+type FoldedCommit<'a> = (Vec<Parent>, (usize, usize), &'a [u8]);
 
 /// A parent of a commit.
 enum Parent {
     /// By ID.
     Named(GitId),
     /// By index of an earlier commit.
-    Told(usize),
+    Index(usize),
 }
 
 /// A commit split into its parts.
@@ -184,7 +184,7 @@ impl Folded {
         let tree = raw.iter().position(|&byte| byte == b'\n')? + 1;
         let mut parents = Vec::new();
         let mut rest = &raw[tree..];
-        while let Some(line) = rest.strip_prefix(PARENT) {
+        while let Some(line) = rest.strip_prefix(PARENT_PREFIX) {
             let end = line.iter().position(|&byte| byte == b'\n')?;
             parents.push(GitId::from_hex(&line[..end])?);
             rest = &line[end + 1..];
@@ -282,12 +282,12 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(mut junk in proptest::collection::vec(any::<u8>(), 2..400), folded in any::<bool>()) {
             junk[0] = MAGIC;
-            junk[1] = if folded { FOLDED } else { PLAIN };
+            junk[1] = if folded { VERSION_FOLDED } else { VERSION_PLAIN };
             let _ = decode_commits(&junk.into(), &sample());
         }
 
         #[test]
-        fn whatever_a_commit_looks_like_it_comes_back(raw in "(tree [0-9a-f]{40}\n)?(parent [0-9a-fA-F]{39,41}\n){0,2}(gpgsig x\n( y\n)?){0,2}(\n)?[a-z \n]{0,20}") {
+        fn arbitrary_commits_decode_as_encoded(raw in "(tree [0-9a-f]{40}\n)?(parent [0-9a-fA-F]{39,41}\n){0,2}(gpgsig x\n( y\n)?){0,2}(\n)?[a-z \n]{0,20}") {
             let raw = raw.into_bytes();
             if let Some(folded) = Folded::of(&raw).filter(|folded| folded.unfold() == raw) {
                 prop_assert!(folded.body.len() <= raw.len());

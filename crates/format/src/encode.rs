@@ -22,14 +22,14 @@ pub enum EncodeError {
     #[error("a chunk has {0}")]
     Chunk(&'static str),
     /// A value longer than the format allows.
-    #[error("{what} takes {len} bytes, more than {most}")]
+    #[error("{what} takes {len} bytes, more than {limit}")]
     TooLong {
         /// Name of the value.
         what: &'static str,
         /// Its length.
         len: u64,
         /// The limit.
-        most: u64,
+        limit: u64,
     },
     /// An entry whose content does not match its kind.
     #[error("an entry has content or a size that its kind does not allow")]
@@ -43,10 +43,10 @@ pub enum EncodeError {
 }
 
 /// Rejects a length over the limit of the format.
-pub(super) fn check_len(what: &'static str, len: usize, most: usize) -> Result<(), EncodeError> {
-    if len > most {
-        let (len, most) = (len as u64, most as u64);
-        return Err(EncodeError::TooLong { what, len, most });
+pub(super) fn check_len(what: &'static str, len: usize, limit: usize) -> Result<(), EncodeError> {
+    if len > limit {
+        let (len, limit) = (len as u64, limit as u64);
+        return Err(EncodeError::TooLong { what, len, limit });
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::chunk::{ChunkHash, MAX_CHUNK};
 const IDS_MAGIC: u8 = b'I';
 const VERSION: u8 = 1;
 /// Longest ID, in bytes: SHA-256.
-const MAX_ID: usize = 32;
+const MAX_ID_BYTES: usize = 32;
 
 /// A raw commit object and its parsed fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,7 +233,7 @@ pub fn encode_ids<'a>(
         out.string(&ids.raw_tree);
         out.uint(ids.entries.len() as u64);
         for id in [&ids.tree].into_iter().chain(&ids.entries) {
-            check_len("a git ID", id.0.len(), MAX_ID)?;
+            check_len("a git ID", id.0.len(), MAX_ID_BYTES)?;
         }
         for id in &ids.entries {
             out.string(&id.0);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_follows_its_parents_a_commit_is_one() {
+    fn a_commit_parses_with_any_headers_after_its_parents() {
         let person = |raw: &[u8]| {
             let author = commit(raw).unwrap().author();
             let text = String::from_utf8_lossy(&author.person).into_owned();
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_git_cannot_read_is_no_commit() {
+    fn a_commit_that_git_rejects_is_refused() {
         let sample = GitId(vec![0; 20]);
         let tree = "1".repeat(40);
         for raw in [

@@ -7,7 +7,7 @@
 use super::encode::EncodeError;
 use super::guard::Guard;
 use super::malformed::MalformedNode;
-use super::table::{self, Origin};
+use super::table::{self, NodeOrigin};
 use super::wire::{Reader, Write};
 use crate::chunk::{ChunkRef, PlannedChunk};
 
@@ -103,7 +103,7 @@ impl ChunkList {
         if level > MAX_LEVEL {
             return Err(MalformedNode::Sum("levels of a chunk list"));
         }
-        let parts = table::read(&mut reader, Origin::of(reference))?;
+        let parts = table::read(&mut reader, NodeOrigin::of(reference))?;
         reader.charge::<u64>(parts.len())?;
         let mut ends = Vec::with_capacity(parts.len());
         let mut total = 0u64;

@@ -15,20 +15,20 @@ pub enum MalformedNode {
     #[error("an integer is out of range or not in its shortest form")]
     Integer,
     /// A byte string over its limit.
-    #[error("a string of {len} bytes where at most {most} are allowed")]
+    #[error("a string of {len} bytes where at most {limit} are allowed")]
     TooLong {
         /// Its length.
         len: usize,
         /// The limit.
-        most: usize,
+        limit: usize,
     },
     /// More entries than a directory may have.
-    #[error("it has {count} entries, more than the {most} a directory may have")]
+    #[error("it has {count} entries, more than the {limit} a directory may have")]
     TooMany {
         /// Number of entries.
         count: usize,
         /// The limit.
-        most: usize,
+        limit: usize,
     },
     /// Decoding needs more memory than an input of this length may use.
     #[error("decoded, it would take more than the {} MiB of memory allowed for it", limit.div_ceil(1 << 20))]

@@ -13,7 +13,7 @@ use super::malformed::MalformedNode;
 use crate::chunk::{BlobId, Budget, Proof, WholeBlob, budget};
 
 /// Longest manifest, in bytes of JSON: about 250,000 files.
-pub const MAX_MANIFEST: u64 = 64 << 20;
+pub const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 /// Most files of a manifest.
 pub const MAX_FILES: usize = 1 << 20;
 
@@ -80,7 +80,7 @@ impl<'de> Deserialize<'de> for RawTree {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawTree, A::Error> {
                 let mut files = Vec::new();
-                let mut budget = Budget::fixed(budget::NODE);
+                let mut budget = Budget::fixed(budget::NODE_BYTES);
                 while files.len() < MAX_FILES {
                     let Some((path, file)) = map.next_entry::<String, RawFile>()? else {
                         return Ok(RawTree(files));
@@ -123,7 +123,7 @@ impl Manifest {
     /// When it is not a manifest. Malformed files do not fail the others: see
     /// [`ManifestFile::Bad`].
     pub fn decode(json: &[u8]) -> Result<Self, MalformedNode> {
-        if json.len() as u64 > MAX_MANIFEST {
+        if json.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(MalformedNode::Json("it is too long".into()));
         }
         let raw: Raw =
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_says_what_there_is() {
+    fn a_manifest_lists_its_files() {
         let hash = "ab".repeat(32);
         let file = format!(r#"{{"cid":"{ID}","size":3,"hash":"{hash}","encrypted":true}}"#);
         let json = with_tree(&format!(r#"{{"b":{file},"a":{{}},"b":{file}}}"#));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_manifest_is_refused() {
+    fn text_that_is_not_a_manifest_is_refused() {
         for bad in ["", "{}", "[]", r#"{"tree":[]}"#, r#"{"tree":{}"#] {
             assert!(Manifest::decode(bad.as_bytes()).is_err(), "{bad}");
         }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::malformed::MalformedNode;
 
 /// Longest name of an entry, in bytes; the kernel's own limit.
-pub const MAX_NAME: usize = 255;
+pub const MAX_NAME_BYTES: usize = 255;
 /// Longest name of a repository, in bytes. Its percent-encoding must be a file name of at
 /// most 255 bytes.
 const MAX_REPOSITORY_NAME: usize = 80;
@@ -57,7 +57,7 @@ impl fmt::Display for RefName {
 /// executes commands that a `.git/config` in a folder specifies.
 pub fn check_name(name: &[u8]) -> Result<(), MalformedNode> {
     let bad = name.is_empty()
-        || name.len() > MAX_NAME
+        || name.len() > MAX_NAME_BYTES
         || name == b"."
         || name == b".."
         || name.eq_ignore_ascii_case(b".git")
@@ -69,7 +69,7 @@ pub fn check_name(name: &[u8]) -> Result<(), MalformedNode> {
 }
 
 pub(super) fn lossy(name: &[u8]) -> String {
-    String::from_utf8_lossy(&name[..name.len().min(MAX_NAME)])
+    String::from_utf8_lossy(&name[..name.len().min(MAX_NAME_BYTES)])
         .escape_debug()
         .collect()
 }

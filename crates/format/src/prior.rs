@@ -19,14 +19,14 @@ const VERSION: u8 = 1;
 
 /// Longest prior, in bytes: a mount fetches it whole, beside files of similar size, and
 /// the first read of a small repository should include it.
-pub const MAX_PRIOR: usize = 16 << 10;
+pub const MAX_PRIOR_BYTES: usize = 16 << 10;
 /// Weights are encoded in quarters of a commit.
-const STEPS: f64 = 4.0;
+const WEIGHT_SCALE: f64 = 4.0;
 /// Commits in which a file is assumed to have changed alone, in addition to the counted
 /// ones: one or two joint changes may be chance.
-const ALONE: f64 = 1.0;
+const ASSUMED_SINGLE_CHANGES: f64 = 1.0;
 /// Minimum encoded size of a file, in bytes: its name, its weight.
-const LEAST_FILE: usize = 5;
+const MIN_FILE_LEN: usize = 5;
 
 /// A path in a prior: the first four bytes of its BLAKE3 hash. A collision costs a wrong
 /// guess.
@@ -72,9 +72,9 @@ impl Prior {
     /// and as many of the pairs as fit, in order. Files near each other should be near in
     /// the list.
     pub fn new(files: &[(PathName, f64)], pairs: &[Pair]) -> Self {
-        let quarters = |weight: f64| (weight * STEPS).round().clamp(1.0, 1e6) as u32;
+        let quarters = |weight: f64| (weight * WEIGHT_SCALE).round().clamp(1.0, 1e6) as u32;
         let mut taken: HashMap<PathName, usize> = HashMap::new();
-        let mut kept: Vec<Pair> = Vec::new();
+        let mut selected: Vec<Pair> = Vec::new();
         // Kind, version, and the number of files.
         let mut len = 2 + 3;
         for pair in pairs {
@@ -91,11 +91,11 @@ impl Prior {
             if !meant || files[ends[0]].0 == files[ends[1]].0 {
                 continue;
             }
-            if len + more > MAX_PRIOR {
+            if len + more > MAX_PRIOR_BYTES {
                 break;
             }
             len += more;
-            kept.push(*pair);
+            selected.push(*pair);
             taken.extend(ends.map(|at| (files[at].0, at)));
         }
         let mut order: Vec<usize> = taken.into_values().collect();
@@ -105,11 +105,11 @@ impl Prior {
         for &at in &order {
             prior.push(files[at].0, quarters(files[at].1));
         }
-        kept.sort_unstable_by_key(|pair| pair.files);
-        for pair in kept {
+        selected.sort_unstable_by_key(|pair| pair.files);
+        for pair in selected {
             let (one, other) = (numbers[&pair.files.0], numbers[&pair.files.1]);
-            let most = prior.files[one].weight.min(prior.files[other].weight);
-            prior.join(one, other, quarters(pair.weight).min(most));
+            let max_weight = prior.files[one].weight.min(prior.files[other].weight);
+            prior.join(one, other, quarters(pair.weight).min(max_weight));
         }
         prior
     }
@@ -145,7 +145,7 @@ impl Prior {
     pub fn with(&self, name: PathName) -> impl Iterator<Item = (PathName, f64)> + '_ {
         let file = self.numbers.get(&name).map(|&number| &self.files[number]);
         file.into_iter().flat_map(move |file| {
-            let all = f64::from(file.weight) + ALONE * STEPS;
+            let all = f64::from(file.weight) + ASSUMED_SINGLE_CHANGES * WEIGHT_SCALE;
             let part = move |weight: u32| f64::from(weight) / all;
             (file.with.iter()).map(move |&(other, weight)| (self.files[other].name, part(weight)))
         })
@@ -154,7 +154,7 @@ impl Prior {
     /// Returns the overlap of two priors, 0..=1: it tells a reader that has one of them
     /// whether to fetch the other.
     pub fn likeness(&self, other: &Prior) -> f64 {
-        let said = |prior: &Prior| -> f64 {
+        let sum_of = |prior: &Prior| -> f64 {
             let names = prior.files.iter().map(|file| file.name);
             names
                 .flat_map(|name| prior.with(name))
@@ -168,13 +168,13 @@ impl Prior {
                 (self.with(file.name)).filter_map(|(name, part)| Some((part, others.get(&name)?)));
             both += shared.map(|(part, &other)| part.min(other)).sum::<f64>();
         }
-        match said(self).max(said(other)) {
-            most if most > 0.0 => (both / most).min(1.0),
+        match sum_of(self).max(sum_of(other)) {
+            total if total > 0.0 => (both / total).min(1.0),
             _ => 1.0,
         }
     }
 
-    /// Encodes the prior in at most [`MAX_PRIOR`] bytes.
+    /// Encodes the prior in at most [`MAX_PRIOR_BYTES`] bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![MAGIC, VERSION];
         out.uint(self.files.len() as u64);
@@ -199,16 +199,16 @@ impl Prior {
 
     /// Decodes a prior, in time and memory proportional to the input.
     pub fn decode(raw: &Bytes) -> Result<Self, MalformedNode> {
-        if raw.len() > MAX_PRIOR {
+        if raw.len() > MAX_PRIOR_BYTES {
             return Err(MalformedNode::TooLong {
                 len: raw.len(),
-                most: MAX_PRIOR,
+                limit: MAX_PRIOR_BYTES,
             });
         }
         let mut reader = Reader::new(raw);
         reader.header(MAGIC, VERSION, "list of files that changed together")?;
         let mut prior = Prior::default();
-        for _ in 0..reader.count::<[u64; 4]>(LEAST_FILE)? {
+        for _ in 0..reader.count::<[u64; 4]>(MIN_FILE_LEN)? {
             let name = PathName(reader.array()?);
             let weight = reader.uint32()?;
             if weight == 0 {
@@ -227,8 +227,8 @@ impl Prior {
                 let other = other.filter(|&other| other < prior.files.len());
                 let other = other.ok_or(MalformedNode::Index(step))?;
                 let weight = reader.uint32()?;
-                let most = prior.files[number].weight.min(prior.files[other].weight);
-                if weight == 0 || weight > most {
+                let max_weight = prior.files[number].weight.min(prior.files[other].weight);
+                if weight == 0 || weight > max_weight {
                     return Err(MalformedNode::Sum("weights"));
                 }
                 prior.join(number, other, weight);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_together_is_told_both_ways() {
+    fn co_changed_files_predict_each_other() {
         let prior = prior(&[9, 3, 30], &[(0, 1, 4), (1, 2, 2)]);
         let of = |number| -> Vec<_> { prior.with(name(number)).collect() };
         assert_eq!(of(0), [(name(1), 4.0 / 11.0)]);
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn likeness_tells_how_much_is_the_same() {
+    fn likeness_is_the_fraction_in_common() {
         let one = prior(&[9, 3, 30], &[(0, 1, 4), (1, 2, 2)]);
         assert_eq!(one.likeness(&one), 1.0);
         assert_eq!(one.likeness(&Prior::default()), 0.0);
@@ -301,7 +301,7 @@ mod tests {
         ) {
             let prior = prior(&weights, &pairs);
             let raw = Bytes::from(prior.encode());
-            prop_assert!(raw.len() <= MAX_PRIOR, "{}", raw.len());
+            prop_assert!(raw.len() <= MAX_PRIOR_BYTES, "{}", raw.len());
             prop_assert_eq!(Prior::decode(&raw).unwrap(), prior);
         }
 

@@ -15,18 +15,18 @@ use std::fmt::Write as _;
 use std::io;
 
 /// Longest line, in characters. The number of truncated characters is shown.
-pub const MAX_LINE: usize = 4096;
+pub const MAX_LINE_CHARS: usize = 4096;
 /// Longest field within a line, such as an author or a subject, in characters.
-pub const MAX_FIELD: usize = 256;
+pub const MAX_FIELD_CHARS: usize = 256;
 /// Longest text of several lines, in bytes before escaping.
-pub const MAX_TEXT: usize = 64 << 10;
+pub const MAX_TEXT_BYTES: usize = 64 << 10;
 /// Columns between the tab stops of a text of several lines.
-const TAB: usize = 8;
+const TAB_WIDTH: usize = 8;
 
 /// Characters that are not displayed, or change the display of others, except controls:
 /// the Unicode properties `Default_Ignorable_Code_Point`, `Bidi_Control` and the general
 /// categories Cf, Zl and Zp.
-const HIDDEN: &[(char, char)] = &[
+const HIDDEN_RANGES: &[(char, char)] = &[
     ('\u{ad}', '\u{ad}'),
     ('\u{34f}', '\u{34f}'),
     ('\u{600}', '\u{605}'),
@@ -60,25 +60,25 @@ pub fn is_unsafe(c: char) -> bool {
     if c < '\u{ad}' {
         return c.is_control();
     }
-    let after = HIDDEN.partition_point(|&(first, _)| first <= c);
-    after > 0 && c <= HIDDEN[after - 1].1
+    let after = HIDDEN_RANGES.partition_point(|&(first, _)| first <= c);
+    after > 0 && c <= HIDDEN_RANGES[after - 1].1
 }
 
-/// Escapes text as one line, truncated to [`MAX_LINE`] characters.
+/// Escapes text as one line, truncated to [`MAX_LINE_CHARS`] characters.
 pub fn line(text: &str) -> Cow<'_, str> {
-    bounded(text, MAX_LINE)
+    bounded(text, MAX_LINE_CHARS)
 }
 
-/// Escapes text as part of a line, truncated to [`MAX_FIELD`] characters.
+/// Escapes text as part of a line, truncated to [`MAX_FIELD_CHARS`] characters.
 pub fn field(text: &str) -> Cow<'_, str> {
-    bounded(text, MAX_FIELD)
+    bounded(text, MAX_FIELD_CHARS)
 }
 
 /// Escapes bytes that should be text as part of a line.
 pub fn bytes_field(bytes: &[u8]) -> String {
     let mut text = String::new();
     // Each byte becomes at most one character, so more bytes cannot be shown.
-    let shown = &bytes[..bytes.len().min(4 * MAX_FIELD)];
+    let shown = &bytes[..bytes.len().min(4 * MAX_FIELD_CHARS)];
     push_utf8(&mut text, shown);
     if shown.len() < bytes.len() {
         let _ = write!(text, "… ({} bytes in all)", bytes.len());
@@ -87,9 +87,9 @@ pub fn bytes_field(bytes: &[u8]) -> String {
 }
 
 /// Escapes text of several lines: newlines stay, tabs become spaces, everything else is
-/// escaped. Truncated to [`MAX_TEXT`] bytes.
+/// escaped. Truncated to [`MAX_TEXT_BYTES`] bytes.
 pub fn lines(text: &str) -> String {
-    let cut = text.floor_char_boundary(MAX_TEXT);
+    let cut = text.floor_char_boundary(MAX_TEXT_BYTES);
     let mut shown = String::with_capacity(cut);
     let mut column = 0;
     for c in text[..cut].chars() {
@@ -99,7 +99,7 @@ pub fn lines(text: &str) -> String {
                 column = 0;
             }
             '\t' => {
-                let pad = TAB - column % TAB;
+                let pad = TAB_WIDTH - column % TAB_WIDTH;
                 shown.extend(std::iter::repeat_n(' ', pad));
                 column += pad;
             }
@@ -114,7 +114,7 @@ pub fn lines(text: &str) -> String {
 
 /// Like [`lines`], for bytes that should be text.
 pub fn bytes_lines(bytes: &[u8]) -> String {
-    let shown = &bytes[..bytes.len().min(MAX_TEXT + 1)];
+    let shown = &bytes[..bytes.len().min(MAX_TEXT_BYTES + 1)];
     let mut text = String::with_capacity(shown.len());
     push_utf8(&mut text, shown);
     lines(&text)
@@ -157,12 +157,12 @@ impl<W: io::Write> io::Write for LineWriter<W> {
     }
 }
 
-fn bounded(text: &str, most: usize) -> Cow<'_, str> {
-    if text.len() <= most && !text.contains(is_unsafe) {
+fn bounded(text: &str, limit: usize) -> Cow<'_, str> {
+    if text.len() <= limit && !text.contains(is_unsafe) {
         return text.into();
     }
-    let mut shown = String::with_capacity(text.len().min(2 * most));
-    let mut left = most;
+    let mut shown = String::with_capacity(text.len().min(2 * limit));
+    let mut left = limit;
     for (at, c) in text.char_indices() {
         if left == 0 {
             let _ = write!(shown, "… ({} more bytes)", text.len() - at);
@@ -221,20 +221,20 @@ mod tests {
     }
 
     #[test]
-    fn texts_keep_their_lines_and_nothing_else() {
+    fn escaped_texts_preserve_line_breaks_only() {
         assert_eq!(lines("a\n\tb\r\n"), "a\n        b\\r\n");
         assert_eq!(bytes_lines(b"\xc3(\n"), "\\xc3(\n");
-        let long = lines(&"x".repeat(MAX_TEXT + 5));
+        let long = lines(&"x".repeat(MAX_TEXT_BYTES + 5));
         assert!(long.ends_with("\n… (5 more bytes)\n"), "{}", long.len());
     }
 
     #[test]
-    fn long_texts_are_cut_and_say_so() {
-        let long = "\u{202e}".repeat(MAX_LINE + 2);
+    fn long_texts_are_truncated_with_a_note() {
+        let long = "\u{202e}".repeat(MAX_LINE_CHARS + 2);
         let shown = line(&long);
         assert!(shown.ends_with("… (6 more bytes)"), "{}", shown.len());
-        assert!(field(&"x".repeat(100_000)).len() < 2 * MAX_FIELD);
-        assert!(bytes_field(&[0xff; 100_000]).len() < 20 * MAX_FIELD);
+        assert!(field(&"x".repeat(100_000)).len() < 2 * MAX_FIELD_CHARS);
+        assert!(bytes_field(&[0xff; 100_000]).len() < 20 * MAX_FIELD_CHARS);
     }
 
     #[test]
@@ -259,7 +259,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_in_is_safe(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in any::<String>()) {
+        fn arbitrary_text_is_escaped(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in any::<String>()) {
             for shown in [line(&text), field(&text), bytes_field(&bytes).into()] {
                 prop_assert!(!shown.contains(is_unsafe));
             }

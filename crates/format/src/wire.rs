@@ -11,7 +11,7 @@ use super::malformed::MalformedNode;
 use crate::chunk::{Budget, budget};
 
 /// Overhead of the allocation of a short string, in bytes.
-const ALLOCATION: usize = 16;
+const ALLOCATION_OVERHEAD: usize = 16;
 
 /// Reads primitives from a node's bytes and charges the memory of the decoded values.
 pub(super) struct Reader<'a> {
@@ -26,7 +26,7 @@ impl<'a> Reader<'a> {
         Reader {
             bytes,
             at: 0,
-            budget: Budget::keeping(bytes.len(), budget::NODE),
+            budget: Budget::keeping(bytes.len(), budget::NODE_BYTES),
         }
     }
 
@@ -149,18 +149,18 @@ impl<'a> Reader<'a> {
     /// Reads a count of elements of at least `least` bytes each, without charging memory.
     pub(super) fn bounded(&mut self, least: usize) -> Result<usize, MalformedNode> {
         let count = self.uint()?;
-        let room = (self.bytes.len() - self.at) / least.max(1);
+        let max_count = (self.bytes.len() - self.at) / least.max(1);
         match usize::try_from(count) {
-            Ok(count) if count <= room => Ok(count),
+            Ok(count) if count <= max_count => Ok(count),
             _ => Err(MalformedNode::Truncated),
         }
     }
 
-    /// Reads a byte string of at most `most` bytes and copies it.
-    pub(super) fn copied(&mut self, most: usize) -> Result<Bytes, MalformedNode> {
-        let bytes = self.bytes(most)?;
+    /// Reads a byte string of at most `limit` bytes and copies it.
+    pub(super) fn copied(&mut self, limit: usize) -> Result<Bytes, MalformedNode> {
+        let bytes = self.bytes(limit)?;
         if !bytes.is_empty() {
-            self.charge::<u8>(bytes.len() + ALLOCATION)?;
+            self.charge::<u8>(bytes.len() + ALLOCATION_OVERHEAD)?;
         }
         Ok(Bytes::copy_from_slice(bytes))
     }
@@ -168,22 +168,22 @@ impl<'a> Reader<'a> {
     /// Reads the ID of a commit or of another git object; may be empty.
     pub(super) fn id(&mut self) -> Result<GitId, MalformedNode> {
         let bytes = self.bytes(32)?;
-        self.charge::<u8>(bytes.len() + ALLOCATION)?;
+        self.charge::<u8>(bytes.len() + ALLOCATION_OVERHEAD)?;
         Ok(GitId(bytes.to_vec()))
     }
 
-    /// Reads a byte string of at most `most` bytes.
-    pub(super) fn bytes(&mut self, most: usize) -> Result<&'a [u8], MalformedNode> {
+    /// Reads a byte string of at most `limit` bytes.
+    pub(super) fn bytes(&mut self, limit: usize) -> Result<&'a [u8], MalformedNode> {
         let len = self.bounded(1)?;
-        if len > most {
-            return Err(MalformedNode::TooLong { len, most });
+        if len > limit {
+            return Err(MalformedNode::TooLong { len, limit });
         }
         self.take(len)
     }
 
-    /// Reads a byte string of at most `most` bytes as a slice of `raw`, the input.
-    pub(super) fn slice(&mut self, raw: &Bytes, most: usize) -> Result<Bytes, MalformedNode> {
-        Ok(raw.slice_ref(self.bytes(most)?))
+    /// Reads a byte string of at most `limit` bytes as a slice of `raw`, the input.
+    pub(super) fn slice(&mut self, raw: &Bytes, limit: usize) -> Result<Bytes, MalformedNode> {
+        Ok(raw.slice_ref(self.bytes(limit)?))
     }
 
     /// Checks that no bytes follow.
@@ -239,7 +239,7 @@ mod tests {
         }
 
         #[test]
-        fn what_reads_as_an_integer_has_one_encoding(bytes in proptest::collection::vec(any::<u8>(), 0..12)) {
+        fn every_integer_has_one_encoding(bytes in proptest::collection::vec(any::<u8>(), 0..12)) {
             let mut reader = Reader::new(&bytes);
             if let Ok(value) = reader.uint() {
                 let mut again = Vec::new();

@@ -33,11 +33,11 @@ pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
 
 /// Writes numbers and texts in sequence.
 #[derive(Debug, Default)]
-pub(super) struct Writer {
+pub(super) struct ProfileWriter {
     bytes: Vec<u8>,
 }
 
-impl Writer {
+impl ProfileWriter {
     /// Returns the written bytes.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
@@ -72,17 +72,17 @@ impl Writer {
     }
 }
 
-/// Reads the output of a [`Writer`], or arbitrary bytes.
+/// Reads the output of a [`ProfileWriter`], or arbitrary bytes.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(super) struct ProfileReader<'a> {
     rest: &'a [u8],
 }
 
 const TRUNCATED: MalformedProfile = MalformedProfile::Invalid("it is truncated");
 
-impl<'a> Reader<'a> {
+impl<'a> ProfileReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Reader { rest: bytes }
+        ProfileReader { rest: bytes }
     }
 
     pub(super) fn raw(&mut self, len: usize) -> Result<&'a [u8], MalformedProfile> {

@@ -1,6 +1,6 @@
 //! A ratio of counts, with exponential decay of the past.
 
-use super::codec::{MalformedProfile, Reader, Writer};
+use super::codec::{MalformedProfile, ProfileReader, ProfileWriter};
 
 /// A ratio of hits to a total. After `MEMORY` more counts of the total, older ones
 /// count half.
@@ -56,13 +56,13 @@ impl<const MEMORY: u16> DecayingRatio<MEMORY> {
     }
 
     /// Writes the total, then the hits.
-    pub(super) fn write(self, to: &mut Writer) {
+    pub(super) fn write(self, to: &mut ProfileWriter) {
         to.float(self.total);
         to.float(self.hits);
     }
 
     /// Reads the output of [`DecayingRatio::write`]; the ratio may be arbitrary.
-    pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, MalformedProfile> {
+    pub(super) fn read(from: &mut ProfileReader<'_>) -> Result<Self, MalformedProfile> {
         Ok(Self::from_counts(from.float()?, from.float()?))
     }
 }

@@ -53,7 +53,7 @@ impl StoredRange {
 const MAX_KINDS: u16 = 1024;
 
 #[derive(Debug)]
-struct File {
+struct IndexedFile {
     path: Arc<str>,
     place: StoredRange,
     folder: FolderId,
@@ -61,7 +61,7 @@ struct File {
 }
 
 #[derive(Debug)]
-struct Folder {
+struct IndexedFolder {
     path: Arc<str>,
     parent: Option<FolderId>,
     folders: Vec<FolderId>,
@@ -72,8 +72,8 @@ struct Folder {
 /// Files by path, by folder and by position.
 #[derive(Debug, Default)]
 pub struct FileIndex {
-    files: Vec<File>,
-    folders: Vec<Folder>,
+    files: Vec<IndexedFile>,
+    folders: Vec<IndexedFolder>,
     kinds: Vec<Arc<str>>,
     by_path: HashMap<Arc<str>, FileId>,
     folder_by_path: HashMap<Arc<str>, FolderId>,
@@ -115,7 +115,7 @@ impl FileIndex {
         let kind = self.kind(kind_of(path));
         let path: Arc<str> = path.into();
         self.by_path.insert(path.clone(), id);
-        self.files.push(File {
+        self.files.push(IndexedFile {
             path,
             place,
             folder,
@@ -236,7 +236,7 @@ impl FileIndex {
         }
         let path: Arc<str> = path.into();
         self.folder_by_path.insert(path.clone(), id);
-        self.folders.push(Folder {
+        self.folders.push(IndexedFolder {
             path,
             parent,
             folders: Vec::new(),

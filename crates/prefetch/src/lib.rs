@@ -43,7 +43,7 @@ pub mod scheduler;
 
 pub use codec::MalformedProfile;
 pub use file_index::FileIndex;
-pub use profile::{MAX_LEN as MAX_PROFILE, Profile};
+pub use profile::{MAX_PROFILE_BYTES, Profile};
 pub use rates::Rates;
 pub use readahead::{Readahead, ReadaheadAction};
 pub use scan_detector::SequentialScanDetector;

@@ -1,10 +1,10 @@
 //! Profiles: data that persists between sessions, its encoding, and merging of
 //! profiles from others.
 
-use super::codec::{MalformedProfile, Reader, Writer, fnv1a};
+use super::codec::{MalformedProfile, ProfileReader, ProfileWriter, fnv1a};
 use super::model::{Limits, Model, folder_of};
 use super::rates::Rates;
-use walgit_format::head::MAX_SHIPPED;
+use walgit_format::head::MAX_SHIPPED_BYTES;
 
 /// All data learned about a repository, to be stored with its identity or shared.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +24,7 @@ const VERSION: u8 = 2;
 /// Version 1, which can still be read, has no rate for files that change together.
 const FIRST_VERSION: u8 = 1;
 /// Maximum length of a profile in bytes: three times what the default limits fill.
-pub const MAX_LEN: usize = 24 << 20;
+pub const MAX_PROFILE_BYTES: usize = 24 << 20;
 /// Limits of a profile in a repository: some 5,000 different opens.
 const SHIPPED_LIMITS: Limits = Limits {
     transitions: 40_000,
@@ -38,7 +38,7 @@ impl Profile {
     /// checksum of all of these. About 19 bytes per transition, including its
     /// paths.
     pub fn encode(&self) -> Vec<u8> {
-        let mut to = Writer::default();
+        let mut to = ProfileWriter::default();
         to.raw(MAGIC);
         to.raw(&[VERSION]);
         self.model.write(&mut to);
@@ -77,7 +77,7 @@ impl Profile {
         self
     }
 
-    /// Encodes the profile for a repository: at most [`MAX_SHIPPED`] bytes, keeping
+    /// Encodes the profile for a repository: at most [`MAX_SHIPPED_BYTES`] bytes, keeping
     /// the best parts.
     pub fn encode_shipped(&self) -> Vec<u8> {
         let mut limits = SHIPPED_LIMITS;
@@ -89,7 +89,7 @@ impl Profile {
                 ..self.clone()
             };
             let bytes = profile.encode();
-            if bytes.len() <= MAX_SHIPPED {
+            if bytes.len() <= MAX_SHIPPED_BYTES {
                 return bytes;
             }
             limits.transitions /= 2;
@@ -100,7 +100,7 @@ impl Profile {
     /// Decodes a profile, as much of it as `limits` allow. Time and memory are
     /// proportional to the bytes, whatever they contain.
     pub fn decode(bytes: &[u8], limits: Limits) -> Result<Self, MalformedProfile> {
-        if bytes.len() > MAX_LEN {
+        if bytes.len() > MAX_PROFILE_BYTES {
             return Err(MalformedProfile::TooLong(bytes.len()));
         }
         let rest = bytes
@@ -116,7 +116,7 @@ impl Profile {
         if *sum != checksum(content) || content.len() <= MAGIC.len() {
             return Err(MalformedProfile::Damaged);
         }
-        let mut from = Reader::new(&content[MAGIC.len() + 1..]);
+        let mut from = ProfileReader::new(&content[MAGIC.len() + 1..]);
         let profile = Profile {
             model: Model::read(&mut from, limits)?,
             rates: Rates::read(&mut from, with_co_change)?,
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn shared_prefixes_cannot_expand_without_limit() {
         // Paths that share almost all of a long prefix.
-        let mut to = Writer::default();
+        let mut to = ProfileWriter::default();
         to.raw(MAGIC);
         to.raw(&[VERSION]);
         to.count(30_000);
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn too_many_transitions_are_refused() {
-        let mut to = Writer::default();
+        let mut to = ProfileWriter::default();
         to.raw(MAGIC);
         to.raw(&[VERSION]);
         to.count(32);
@@ -223,7 +223,7 @@ mod tests {
             }
         }
         let bytes = sealed(to.into_bytes());
-        assert!(bytes.len() < MAX_LEN);
+        assert!(bytes.len() < MAX_PROFILE_BYTES);
         let error = Profile::decode(&bytes, Limits::default()).unwrap_err();
         assert!(
             error.to_string().contains("too many transitions"),
@@ -240,7 +240,7 @@ mod tests {
             profile.model.opened(TaskId(1), &path, 0.0, 0.0);
         }
         let bytes = profile.encode_shipped();
-        assert!(bytes.len() <= MAX_SHIPPED, "{}", bytes.len());
+        assert!(bytes.len() <= MAX_SHIPPED_BYTES, "{}", bytes.len());
         let read = Profile::decode(&bytes, Limits::default()).unwrap();
         assert!(read.model.transitions() > 5_000);
         // A small profile is stored unchanged.
@@ -260,12 +260,12 @@ mod tests {
     /// Runs in a separate process, where nothing else takes memory.
     #[test]
     fn a_million_transitions_use_the_documented_memory() {
-        const ALONE: &str = "WALGIT_FS_TEST_ALONE";
-        if std::env::var_os(ALONE).is_none() {
+        const TEST_PROCESS_VARIABLE: &str = "WALGIT_FS_TEST_ALONE";
+        if std::env::var_os(TEST_PROCESS_VARIABLE).is_none() {
             let thread = std::thread::current();
             let done = std::process::Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "--nocapture", thread.name().unwrap()])
-                .env(ALONE, "1")
+                .env(TEST_PROCESS_VARIABLE, "1")
                 .output()
                 .unwrap();
             let said = String::from_utf8_lossy(&done.stdout);

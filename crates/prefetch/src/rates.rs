@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::codec::{MalformedProfile, Reader, Writer};
+use super::codec::{MalformedProfile, ProfileReader, ProfileWriter};
 use super::decaying_ratio::DecayingRatio;
 
 /// Number of relations.
@@ -68,7 +68,7 @@ impl Rates {
         self.relations.iter().chain(others)
     }
 
-    pub(super) fn write(&self, to: &mut Writer) {
+    pub(super) fn write(&self, to: &mut ProfileWriter) {
         let kinds = self
             .kinds
             .iter()
@@ -84,7 +84,7 @@ impl Rates {
 
     /// Reads encoded rates; the first version has no `co_change`, which is the last.
     pub(super) fn read(
-        from: &mut Reader<'_>,
+        from: &mut ProfileReader<'_>,
         with_co_change: bool,
     ) -> Result<Self, MalformedProfile> {
         let mut rates = Rates::default();

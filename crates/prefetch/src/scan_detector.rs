@@ -13,11 +13,11 @@ const MAX_FILE_DISTANCE: u64 = 8;
 #[derive(Clone, Debug, Default)]
 pub struct SequentialScanDetector {
     /// Most recently active first.
-    runs: Vec<Run>,
+    runs: Vec<FileRun>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Run {
+struct FileRun {
     /// The last file read.
     at: u64,
     files: u32,
@@ -27,7 +27,7 @@ impl SequentialScanDetector {
     /// Records that file number `file` is first read; returns the number of
     /// consecutive files.
     pub fn record(&mut self, file: u64) -> u32 {
-        let follows = |run: &Run| file > run.at && file - run.at <= MAX_FILE_DISTANCE;
+        let follows = |run: &FileRun| file > run.at && file - run.at <= MAX_FILE_DISTANCE;
         let known = self.runs.iter().position(follows);
         // A repeated read carries no information.
         if known.is_none() && self.runs.iter().any(|run| run.at == file) {
@@ -35,7 +35,7 @@ impl SequentialScanDetector {
         }
         let before = known.map_or(0, |known| self.runs.remove(known).files);
         let files = before.saturating_add(1);
-        self.runs.insert(0, Run { at: file, files });
+        self.runs.insert(0, FileRun { at: file, files });
         self.runs.truncate(MAX_RUNS);
         files
     }

@@ -65,7 +65,7 @@ mod tests {
     use walrus_encoding::blob_id::blob_id;
 
     #[tokio::test]
-    async fn a_dry_run_reads_what_is_there_and_changes_nothing() {
+    async fn a_dry_run_reads_stored_blobs_and_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let local: Arc<dyn BlobStore> = Arc::new(LocalDir::open(dir.path(), 1 << 20).unwrap());
         let [there, new] = ["there", "new"].map(|text| (blob_id(text.as_bytes()).unwrap(), text));

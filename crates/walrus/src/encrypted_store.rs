@@ -20,8 +20,8 @@ use crate::{
     StoreError, StoreLayer, Verifier,
 };
 use walgit_format::chunk::{
-    BLOCK, BlobId, Blocks, ByteRange, ChunkHash, PRIVATE_HEADER, PrivateBlob, PrivateHeader,
-    PrivateKeys, SecretKey, private_capacity, private_len,
+    BLOCK_LEN, BlobId, Blocks, ByteRange, ChunkHash, PRIVATE_HEADER_LEN, PrivateBlob,
+    PrivateHeader, PrivateKeys, SecretKey, private_capacity, private_len,
 };
 
 /// Blocks before the requested ones that are read along with them to get the header:
@@ -68,7 +68,7 @@ impl EncryptedStore {
 
     /// The key of the repository.
     pub fn key(&self) -> &SecretKey {
-        self.keys.own()
+        self.keys.repository_key()
     }
 
     /// Returns the address form of the head with this hash.
@@ -94,7 +94,7 @@ impl EncryptedStore {
             unlocked = Some(self.unlock(blob, &bytes)?);
             Ok(())
         };
-        let first = ReadRange::Part(ByteRange::new(0, PRIVATE_HEADER as u64));
+        let first = ReadRange::Part(ByteRange::new(0, PRIVATE_HEADER_LEN as u64));
         self.inner.read(blob, first, &mut take).await?;
         unlocked.ok_or_else(|| StoreError::unavailable("the store", "it returned no bytes"))
     }
@@ -156,11 +156,11 @@ impl EncryptedStore {
         };
         let mut take = |bytes: Bytes| {
             let mut plain = self.keys.open(&bytes).map_err(Rejected::because)?;
-            let most = usize::try_from(at_most).unwrap_or(usize::MAX);
-            if plain.iter().skip(most).any(|&byte| byte != 0) {
+            let max_len = usize::try_from(at_most).unwrap_or(usize::MAX);
+            if plain.iter().skip(max_len).any(|&byte| byte != 0) {
                 return Err(Rejected::because("it is longer than requested"));
             }
-            plain.truncate(most);
+            plain.truncate(max_len);
             verify(plain.into()).map_err(redacted)
         };
         self.inner.read(blob, whole, &mut take).await
@@ -207,7 +207,7 @@ impl BlobWriter for EncryptedStore {
         let sealed = self.keys.seal(&body);
         sealed.map(Bytes::from).map_err(|_| StoreError::TooLarge {
             len,
-            limit: u64::from(u32::MAX) * BLOCK,
+            limit: u64::from(u32::MAX) * BLOCK_LEN,
             place: "the encryption".into(),
         })
     }

@@ -13,7 +13,7 @@ use walgit_format::chunk::{BlobId, PAYLOAD_OVERHEAD, SecretKey, open_payload};
 
 /// Longest payload that is decrypted, in bytes: its tag covers the whole payload, which
 /// is therefore in memory before any byte is returned.
-pub const MAX_PAYLOAD: u64 = 256 << 20;
+pub const MAX_PAYLOAD_BYTES: u64 = 256 << 20;
 
 /// Returns the content of encrypted payloads: offsets and lengths are those of the plain
 /// bytes. A payload with a wrong tag is corrupt, and the next gateway is tried.
@@ -57,10 +57,10 @@ impl BlobReader for LegacyEncryptedStore {
     ) -> Result<(), StoreError> {
         let at_most = match read_range {
             ReadRange::Whole { at_most } => at_most.saturating_add(PAYLOAD_OVERHEAD),
-            ReadRange::Part(_) => MAX_PAYLOAD,
+            ReadRange::Part(_) => MAX_PAYLOAD_BYTES,
         };
         let whole = ReadRange::Whole {
-            at_most: at_most.min(MAX_PAYLOAD),
+            at_most: at_most.min(MAX_PAYLOAD_BYTES),
         };
         self.inner
             .read(blob, whole, &mut |payload: Bytes| {

@@ -33,7 +33,7 @@ pub use dry_run_store::DryRunStore;
 pub use encrypted_store::{EncryptedHeaders, EncryptedStore};
 pub use error::StoreError;
 pub use http::{HttpConfig, HttpStore};
-pub use legacy_encrypted_store::{LegacyEncryptedStore, MAX_PAYLOAD};
+pub use legacy_encrypted_store::{LegacyEncryptedStore, MAX_PAYLOAD_BYTES};
 pub use local_dir::{BlobMeta, LocalDir, object_id};
 pub use store::{
     BlobLifetimes, BlobReader, BlobStore, BlobWriter, Lifetime, PutOptions, PutReceipt, ReadRange,

@@ -27,11 +27,11 @@ use crate::{
     BlobLifetimes, BlobReader, BlobWriter, Lifetime, PutOptions, PutReceipt, ReadRange, StoreError,
     StoreLayer, Verifier,
 };
-use walgit_durable::{AtomicFile, FileLock, PRIVATE_FILE};
+use walgit_durable::{AtomicFile, FileLock, PRIVATE_FILE_MODE};
 use walgit_format::chunk::{BlobId, ByteRange};
 
 /// Largest file read other than blobs, in bytes.
-const MAX_FILE: u64 = 64 << 10;
+const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// Metadata of a stored blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +134,7 @@ impl LocalDir {
     /// Returns the present epoch. A damaged file is an error, because expiry is then unknown.
     pub fn present_epoch(&self) -> Result<u32, StoreError> {
         let path = self.epoch_path();
-        let read = match walgit_durable::read_regular(&path, MAX_FILE) {
+        let read = match walgit_durable::read_regular(&path, MAX_FILE_BYTES) {
             Ok(text) => (String::from_utf8_lossy(&text).trim().parse()).map_err(io::Error::other),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FIRST_EPOCH),
             Err(error) => Err(error),
@@ -243,16 +243,16 @@ impl LocalDir {
     /// Reads bytes of a blob.
     pub fn read_blocking(&self, blob: BlobId, read_range: ReadRange) -> Result<Bytes, StoreError> {
         let path = self.blob_path(blob);
-        let gone = || StoreError::NotFound {
+        let not_found = || StoreError::NotFound {
             blob,
             place: self.place(),
         };
         if self.has_expired(blob)? {
-            return Err(gone());
+            return Err(not_found());
         }
         let file = match walgit_durable::open_regular(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_found()),
             Err(source) => return Err(StoreError::Io { path, source }),
         };
         let read = || -> io::Result<Option<Vec<u8>>> {
@@ -280,7 +280,7 @@ impl LocalDir {
     /// Returns the metadata of a blob. A damaged record counts as missing: the next
     /// `put` rewrites it.
     pub fn meta(&self, blob: BlobId) -> Option<BlobMeta> {
-        let text = walgit_durable::read_regular(&self.meta_path(blob), MAX_FILE).ok()?;
+        let text = walgit_durable::read_regular(&self.meta_path(blob), MAX_FILE_BYTES).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
@@ -342,7 +342,7 @@ pub fn object_id(blob: BlobId) -> String {
 
 /// Writes a file and syncs its content before it has its name.
 fn place(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = AtomicFile::create(path, PRIVATE_FILE)?;
+    let mut file = AtomicFile::create(path, PRIVATE_FILE_MODE)?;
     file.write_all(bytes)?;
     file.place()
 }

@@ -14,7 +14,7 @@ use walrus_client::network::DEFAULT_API_KEY_HEADER;
 use walrus_devnet::RequiredAuth;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Kind {
+enum AuthKind {
     /// API key in a header
     ApiKey,
     /// Token signed for each upload, as accepted by publishers of the network
@@ -27,7 +27,7 @@ enum Kind {
 pub(in crate::cli) struct DevnetAuth {
     /// Require this authentication for uploads
     #[arg(long, value_enum)]
-    require: Option<Kind>,
+    require: Option<AuthKind>,
     /// File with the key for --require api-key
     #[arg(long, value_name = "FILE", required_if_eq("require", "api-key"))]
     api_key_file: Option<PathBuf>,
@@ -54,9 +54,11 @@ impl DevnetAuth {
     /// URL.
     pub(in crate::cli) fn section(&self) -> Option<String> {
         self.require.map(|kind| match kind {
-            Kind::ApiKey => format!("method = \"api_key\", header = \"{}\"", self.api_key_header),
-            Kind::Jwt => format!("method = \"jwt\", algorithm = \"{:?}\"", self.jwt_algorithm),
-            Kind::Oauth => "method = \"oauth\", issuer = \"URL\"".into(),
+            AuthKind::ApiKey => {
+                format!("method = \"api_key\", header = \"{}\"", self.api_key_header)
+            }
+            AuthKind::Jwt => format!("method = \"jwt\", algorithm = \"{:?}\"", self.jwt_algorithm),
+            AuthKind::Oauth => "method = \"oauth\", issuer = \"URL\"".into(),
         })
     }
 
@@ -65,11 +67,11 @@ impl DevnetAuth {
             return Ok(RequiredAuth::Nothing);
         };
         Ok(match kind {
-            Kind::ApiKey => RequiredAuth::ApiKey {
+            AuthKind::ApiKey => RequiredAuth::ApiKey {
                 header: self.api_key_header,
                 key: secrets::from_file(&self.api_key_file.unwrap_or_default())?,
             },
-            Kind::Jwt => {
+            AuthKind::Jwt => {
                 let path = self.jwt_secret_file.unwrap_or_default();
                 let secret = secrets::from_file(&path)?;
                 let key = SigningKey::parse(self.jwt_algorithm, secret.expose().as_bytes());
@@ -78,7 +80,7 @@ impl DevnetAuth {
                     expiring_s: self.jwt_expiring_s,
                 }
             }
-            Kind::Oauth => RequiredAuth::Oauth {
+            AuthKind::Oauth => RequiredAuth::Oauth {
                 lifetime: Duration::from_secs(self.oauth_lifetime_s),
             },
         })

@@ -14,7 +14,7 @@ use walgit_format::chunk::SecretKey;
 use walrus_client::auth::{KeyStore, KeyringError};
 
 /// Maximum length of a key file, in bytes.
-const MAX_KEY_FILE: u64 = 4096;
+const MAX_KEY_FILE_BYTES: u64 = 4096;
 
 /// Keys given to one command.
 #[derive(Debug, Default, Args)]
@@ -83,7 +83,7 @@ pub(in crate::cli) fn read_key(path: &Path) -> Result<SecretKey> {
 
 /// Reads a key to the end of `input`.
 pub(in crate::cli) fn parse_key(input: impl Read) -> Result<SecretKey> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE as usize));
-    input.take(MAX_KEY_FILE).read_to_end(&mut bytes)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE_BYTES as usize));
+    input.take(MAX_KEY_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(SecretKey::parse(&bytes)?)
 }

@@ -80,13 +80,13 @@ pub enum ExportError {
     /// The history has more files than the head declares.
     #[error(
         "its history has {found} files and directories for a commit for which the head declares \
-         {most}; the publisher falsified it"
+         {limit}; the publisher falsified it"
     )]
     Undeclared {
         /// Number found, without the root.
         found: u64,
         /// Number declared in the head, with the root.
-        most: u64,
+        limit: u64,
     },
     /// The disk has too little free space.
     #[error(

@@ -11,7 +11,7 @@ use tokio::process::Command;
 /// Result of a checkout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Checkout {
+pub enum CheckoutOutcome {
     /// The files are checked out.
     Done,
     /// A bare repository has no checkout.
@@ -47,13 +47,13 @@ fn git(dir: &Path) -> Command {
 }
 
 /// Checks out `HEAD`.
-pub(super) async fn check_out(dir: &Path) -> Checkout {
+pub(super) async fn check_out(dir: &Path) -> CheckoutOutcome {
     let done = git(dir).args(["checkout", "--quiet", "--force"]).output();
     match done.await {
-        Ok(done) if done.status.success() => Checkout::Done,
-        Ok(done) => Checkout::Failed(message(&done)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Checkout::NoGit,
-        Err(error) => Checkout::Failed(error.to_string()),
+        Ok(done) if done.status.success() => CheckoutOutcome::Done,
+        Ok(done) => CheckoutOutcome::Failed(message(&done)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => CheckoutOutcome::NoGit,
+        Err(error) => CheckoutOutcome::Failed(error.to_string()),
     }
 }
 

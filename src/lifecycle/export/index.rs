@@ -57,9 +57,9 @@ pub(super) fn write(
         out.write_all(&offset.to_be_bytes())?;
     }
     out.write_all(checksum.as_bytes())?;
-    let own = out.hash.try_finalize().map_err(std::io::Error::other)?;
+    let own_checksum = out.hash.try_finalize().map_err(std::io::Error::other)?;
     let mut file = out.inner;
-    file.write_all(own.as_slice())?;
+    file.write_all(own_checksum.as_slice())?;
     let file = file.into_inner().map_err(|error| error.into_error())?;
     read_only(&file)
 }

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn no_ref_stands_in_the_way_of_another() {
+    fn refs_that_conflict_as_paths_are_refused() {
         let refs = |names: &[&str]| -> Vec<ArchivedRef> {
             names.iter().map(|name| reference(name)).collect()
         };

@@ -24,7 +24,7 @@ mod sizes;
 mod verify;
 
 pub use error::ExportError;
-pub use git::{Checkout, fsck};
+pub use git::{CheckoutOutcome, fsck};
 pub(super) use objects::check_trees;
 pub use sizes::CheckoutLimits;
 pub(super) use verify::{RebuiltHistory, check_ref_names, hash_kind, hash_of};
@@ -75,7 +75,7 @@ pub struct Exported {
     /// Whether commits are omitted: a shallow repository.
     pub shallow: bool,
     /// Result of the checkout.
-    pub checkout: Checkout,
+    pub checkout: CheckoutOutcome,
     /// The reason why a requested repack failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_repacked: Option<String>,
@@ -98,7 +98,7 @@ pub async fn export(
     let tip = verify::tip(repository)?;
     let archive = repository.archive().await?;
     let archive = archive.ok_or(ExportError::NoHistory)?;
-    let target = Target::new(dir)?;
+    let target = ExportDir::new(dir)?;
     let mut git = target.path().to_owned();
     if !options.bare {
         git.push(".git");
@@ -117,9 +117,9 @@ pub async fn export(
     if !options.bare {
         let commit = &repository.head().commits[0];
         let declared = size.declared.then_some(commit.nodes);
-        if let Some(most) = declared.filter(|&nodes| size.tree.entries >= nodes) {
+        if let Some(limit) = declared.filter(|&nodes| size.tree.entries >= nodes) {
             let found = size.tree.entries;
-            return Err(ExportError::Undeclared { found, most });
+            return Err(ExportError::Undeclared { found, limit });
         }
         size.tree.check(options.limits, target.path())?;
     }
@@ -196,12 +196,12 @@ fn checked_out(head: &str, refs: &[&ArchivedRef], tip: &GitId) -> GitId {
 }
 
 /// A folder that appears atomically.
-struct Target {
+struct ExportDir {
     dir: PathBuf,
     temporary: tempfile::TempDir,
 }
 
-impl Target {
+impl ExportDir {
     fn new(dir: &Path) -> Result<Self, ExportError> {
         // A link to an empty folder stands for that folder.
         let dir = match dir.canonicalize() {
@@ -225,7 +225,7 @@ impl Target {
             .prefix(".walgit-fs-export-")
             .tempdir_in(&parent)
             .map_err(ExportError::io(&parent))?;
-        Ok(Target { dir, temporary })
+        Ok(ExportDir { dir, temporary })
     }
 
     fn path(&self) -> &Path {

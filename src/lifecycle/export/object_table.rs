@@ -3,7 +3,7 @@
 use super::sizes::Size;
 use crate::repo::RepoError;
 use crate::repo::archive::Archive;
-use walgit_format::archive::{Segment, StoredEntry, Target};
+use walgit_format::archive::{Segment, StoredEntry, TreeTarget};
 
 /// The objects of an archive that were converted. Memory grows with these, not with the
 /// number that a segment declares.
@@ -94,12 +94,14 @@ impl ObjectTable {
         let mut size = Size::default();
         for entry in entries {
             let below = match entry.target {
-                Target::Number(tree) if entry.is_tree() => self.tree_size(tree).unwrap_or_default(),
-                Target::Number(content) => Size {
+                TreeTarget::Number(tree) if entry.is_tree() => {
+                    self.tree_size(tree).unwrap_or_default()
+                }
+                TreeTarget::Number(content) => Size {
                     entries: 0,
                     bytes: archive.content(content)?.len(),
                 },
-                Target::Id(_) => Size::default(),
+                TreeTarget::Id(_) => Size::default(),
             };
             size.entries = size.entries.saturating_add(1).saturating_add(below.entries);
             size.bytes = size.bytes.saturating_add(below.bytes);
@@ -111,7 +113,7 @@ impl ObjectTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use walgit_format::archive::{Group, Run};
+    use walgit_format::archive::{ChunkRun, Group};
 
     fn segment(before: u64, trees: u64, files: usize) -> Segment {
         let (chunk, count) = (0, trees);
@@ -120,7 +122,7 @@ mod tests {
             before,
             trees: vec![Group { chunk, count }],
             contents: Vec::new(),
-            files: vec![Run { first: 0, count: 0 }; files],
+            files: vec![ChunkRun { first: 0, count: 0 }; files],
             tags: Vec::new(),
             commits: Vec::new(),
             refs: Vec::new(),

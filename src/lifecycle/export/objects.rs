@@ -19,7 +19,7 @@ use crate::repo::RepoError;
 use crate::repo::archive::Archive;
 use walgit_format::MalformedNode;
 use walgit_format::archive::{
-    Group, Objects, Run, Segment, StoredEntry, Target, decode_group, decode_tree, raw_tree,
+    ChunkRun, Group, Objects, Segment, StoredEntry, TreeTarget, decode_group, decode_tree, raw_tree,
 };
 use walgit_format::chunk::ChunkHash;
 
@@ -46,13 +46,13 @@ pub(super) fn plain_bytes(archive: &Archive) -> u64 {
 }
 
 /// Reports the bytes that are done, and the total.
-struct Progress<'a> {
+struct ExportProgress<'a> {
     report: &'a (dyn Fn(u64, u64) + Sync),
     done: u64,
     total: u64,
 }
 
-impl Progress<'_> {
+impl ExportProgress<'_> {
     fn advance(&mut self, bytes: u64) {
         self.done += bytes;
         (self.report)(self.done, self.total);
@@ -65,7 +65,7 @@ struct Unpacking<'a> {
     hash: gix::hash::Kind,
     pack: &'a mut PackWriter,
     done: Unpacked,
-    progress: Progress<'a>,
+    progress: ExportProgress<'a>,
 }
 
 /// Summary of a converted archive.
@@ -94,7 +94,7 @@ pub(super) async fn unpack(
             trees: 0,
             contents: 0,
         },
-        progress: Progress {
+        progress: ExportProgress {
             report,
             done: 0,
             total: plain_bytes(archive),
@@ -109,7 +109,7 @@ pub(super) async fn unpack(
 /// A chunked content.
 enum ChunkedContent {
     Assembled(Packed, u64),
-    Streamed(Run),
+    Streamed(ChunkRun),
 }
 
 impl Unpacking<'_> {
@@ -194,7 +194,7 @@ impl Unpacking<'_> {
     }
 
     /// Streams a large content.
-    async fn streamed(&mut self, segment: &Arc<Segment>, run: Run) -> Result<(), ExportError> {
+    async fn streamed(&mut self, segment: &Arc<Segment>, run: ChunkRun) -> Result<(), ExportError> {
         let chunks = (run.first..run.first + run.count).map(|index| {
             let (archive, segment) = (self.archive.clone(), segment.clone());
             async move { Ok(archive.chunk(&segment.chunks, index).await?) }
@@ -297,11 +297,13 @@ fn check_tree(
 ) -> Result<(), MalformedNode> {
     let end = segment.before.saturating_add(segment.count());
     let fits = |entry: &StoredEntry| match &entry.target {
-        Target::Id(id) => {
+        TreeTarget::Id(id) => {
             id.len() == hash.len_in_bytes() && entry.kind() == Some(walgit_format::Kind::Submodule)
         }
-        Target::Number(below) if entry.is_tree() => *below < number && archive.holds_tree(*below),
-        Target::Number(below) => *below < end && archive.holds_content(*below),
+        TreeTarget::Number(below) if entry.is_tree() => {
+            *below < number && archive.holds_tree(*below)
+        }
+        TreeTarget::Number(below) => *below < end && archive.holds_content(*below),
     };
     let missing = MalformedNode::Sum("entries that are not stored");
     tree.iter().all(fits).then_some(()).ok_or(missing)
@@ -342,7 +344,7 @@ pub(crate) async fn check_trees(
 }
 
 /// Returns the length of a chunked content in bytes.
-fn len(segment: &Segment, run: Run) -> u64 {
+fn len(segment: &Segment, run: ChunkRun) -> u64 {
     let chunks = &segment.chunks[run.first..run.first + run.count];
     chunks.iter().map(|chunk| u64::from(chunk.raw_len)).sum()
 }
@@ -377,12 +379,12 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, ExportError>> + Send + 'static,
 {
-    let begun = work.map(|work| {
+    let tasks = work.map(|work| {
         let task = AbortOnDropHandle::new(tokio::spawn(work));
         async move { task.await.map_err(|_| ExportError::Interrupted)? }
     });
     // Boxed, because the compiler cannot prove that the type of the closure is `Send`.
-    futures_util::stream::iter(begun)
+    futures_util::stream::iter(tasks)
         .buffered(CONCURRENCY)
         .boxed()
 }

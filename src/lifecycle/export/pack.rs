@@ -229,7 +229,7 @@ impl PackWriter {
             offset,
             hasher,
             compress: self.file.is_some(),
-            deflate: deflate::Write::new(Tally { pack: self, crc }, level()),
+            deflate: deflate::Write::new(CountingWriter { pack: self, crc }, level()),
         })
     }
 
@@ -312,16 +312,16 @@ pub(super) struct Streamed<'p> {
     offset: u64,
     hasher: Hasher,
     compress: bool,
-    deflate: deflate::Write<Tally<'p>>,
+    deflate: deflate::Write<CountingWriter<'p>>,
 }
 
 /// A writer to a pack that counts its bytes.
-struct Tally<'p> {
+struct CountingWriter<'p> {
     pack: &'p mut PackWriter,
     crc: crc32fast::Hasher,
 }
 
-impl std::io::Write for Tally<'_> {
+impl std::io::Write for CountingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = match &mut self.pack.file {
             Some(file) => file.write(bytes)?,
@@ -352,7 +352,7 @@ impl Streamed<'_> {
     /// Completes the object; returns its ID, and whether it was new.
     pub(super) fn finish(mut self) -> Result<(ObjectId, bool), ExportError> {
         let flushed = self.deflate.flush();
-        let Tally { pack, crc } = self.deflate.into_inner();
+        let CountingWriter { pack, crc } = self.deflate.into_inner();
         flushed.map_err(ExportError::io(&pack.path))?;
         let id = self.hasher.try_finalize();
         let id = id.map_err(|why| ExportError::object(format!("a large {}", self.kind), why))?;

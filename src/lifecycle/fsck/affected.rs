@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::fault::{FaultKind, Faults, MAX_REPORTED, stored_end};
+use super::fault::{FaultKind, FaultTable, MAX_REPORTED, stored_end};
 use crate::lifecycle::walk::{ChunkRole, Dependency, ItemPath, Walk, WalkItem, with_bases};
 use crate::repo::Repository;
 use walgit_format::chunk::ChunkRef;
@@ -21,7 +21,7 @@ pub struct Affected {
 
 /// Names everything that depends on something faulty: at most [`MAX_REPORTED`] items, with
 /// the total count.
-pub(super) async fn affected(repository: &Repository, faults: &Faults) -> (Vec<Affected>, u64) {
+pub(super) async fn affected(repository: &Repository, faults: &FaultTable) -> (Vec<Affected>, u64) {
     let (mut reported, mut count) = (Vec::new(), 0);
     let mut last: Option<Arc<ItemPath>> = None;
     let mut walk = Walk::of(repository);
@@ -48,7 +48,7 @@ pub(super) async fn affected(repository: &Repository, faults: &Faults) -> (Vec<A
     (reported, count)
 }
 
-fn why(found: &WalkItem, faults: &Faults, repository: &Repository) -> Option<String> {
+fn why(found: &WalkItem, faults: &FaultTable, repository: &Repository) -> Option<String> {
     match &found.dependency {
         Dependency::Unreadable(why) => {
             Some(format!("it and everything below it cannot be read: {why}"))

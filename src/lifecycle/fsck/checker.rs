@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use futures_util::StreamExt as _;
 
-use super::fault::{FaultKind, Faults, stored_end};
+use super::fault::{FaultKind, FaultTable, stored_end};
 use super::options::{FsckOptions, FsckProgress, HistoryCheck, ReadScope};
 use super::report::{FsckReport, PaidUntil};
-use super::sample::Sample;
+use super::sample::ReservoirSample;
 use crate::lifecycle::walk::{
     ChunkRole, Dependency, ItemPath, Walk, WalkItem, fingerprint, with_bases,
 };
@@ -20,23 +20,23 @@ const CONCURRENCY: usize = 16;
 
 /// An item to read.
 #[derive(Clone, Debug)]
-pub(super) enum Item {
+pub(super) enum CheckedItem {
     Chunk(ChunkRef, ChunkRole),
     Whole(WholeBlob),
 }
 
-impl Item {
+impl CheckedItem {
     fn bytes(&self) -> u64 {
         match self {
-            Item::Chunk(chunk, _) => u64::from(chunk.stored_len),
-            Item::Whole(whole) => whole.size,
+            CheckedItem::Chunk(chunk, _) => u64::from(chunk.stored_len),
+            CheckedItem::Whole(whole) => whole.size,
         }
     }
 
     fn blob(&self) -> BlobId {
         match self {
-            Item::Chunk(chunk, _) => chunk.location.blob,
-            Item::Whole(whole) => whole.blob,
+            CheckedItem::Chunk(chunk, _) => chunk.location.blob,
+            CheckedItem::Whole(whole) => whole.blob,
         }
     }
 }
@@ -58,8 +58,8 @@ pub(super) struct Checker<'a> {
     pub(super) report: FsckReport,
     seen: HashSet<[u8; 16]>,
     blobs: HashMap<BlobId, BlobNeed>,
-    pub(super) faults: Faults,
-    sample: Sample<Item>,
+    pub(super) faults: FaultTable,
+    sample: ReservoirSample<CheckedItem>,
     /// Whether all content of the history has been read.
     pub(super) content_read: bool,
 }
@@ -78,8 +78,8 @@ impl<'a> Checker<'a> {
             report: FsckReport::default(),
             seen: HashSet::new(),
             blobs: HashMap::new(),
-            faults: Faults::default(),
-            sample: Sample::new(options.read.sample_size(), options.seed),
+            faults: FaultTable::default(),
+            sample: ReservoirSample::new(options.read.sample_size(), options.seed),
             content_read: false,
         })
     }
@@ -98,7 +98,7 @@ impl<'a> Checker<'a> {
         self.read(sample).await
     }
 
-    fn found(&mut self, found: WalkItem, batch: &mut Vec<Item>) -> Result<(), RepoError> {
+    fn found(&mut self, found: WalkItem, batch: &mut Vec<CheckedItem>) -> Result<(), RepoError> {
         match found.dependency {
             Dependency::Unreadable(why) => {
                 let kind = FaultKind::from_error(&why)?;
@@ -141,7 +141,13 @@ impl<'a> Checker<'a> {
         self.blobs.entry(blob).or_default()
     }
 
-    fn chunk(&mut self, chunk: &ChunkRef, role: ChunkRole, read: bool, batch: &mut Vec<Item>) {
+    fn chunk(
+        &mut self,
+        chunk: &ChunkRef,
+        role: ChunkRole,
+        read: bool,
+        batch: &mut Vec<CheckedItem>,
+    ) {
         let stored_end = stored_end(self.repository, chunk);
         let needed = self.blob(chunk.location.blob);
         needed.len = needed.len.max(stored_end);
@@ -153,7 +159,7 @@ impl<'a> Checker<'a> {
             self.report.chunks += 1;
             self.report.bytes += u64::from(chunk.stored_len);
         }
-        let item = || Item::Chunk(chunk.clone(), role);
+        let item = || CheckedItem::Chunk(chunk.clone(), role);
         if let Some(only) = &self.options.only {
             return if only.contains(&chunk.location.blob) {
                 batch.push(item());
@@ -164,13 +170,13 @@ impl<'a> Checker<'a> {
         if is_node || read {
             // The walk and the decoders read these, perhaps from the cache.
             self.report.sound += u64::from(!is_node);
-            return self.look_for(chunk.location.blob);
+            return self.queue_blob(chunk.location.blob);
         }
         let cache = self.repository.loader().cache();
         let cache = cache.view(self.repository.store().at_rest());
         if cache.contains(&chunk.hash) && cache.get_cached(chunk).is_some() {
             self.report.sound += 1;
-            return self.look_for(chunk.location.blob);
+            return self.queue_blob(chunk.location.blob);
         }
         match self.options.read {
             ReadScope::Bases if role == ChunkRole::Base => batch.push(item()),
@@ -178,7 +184,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn whole(&mut self, whole: WholeBlob, batch: &mut Vec<Item>) {
+    fn whole(&mut self, whole: WholeBlob, batch: &mut Vec<CheckedItem>) {
         if self.options.only.is_some() {
             return self.leave(whole.blob, true);
         }
@@ -188,18 +194,18 @@ impl<'a> Checker<'a> {
         });
         if is_cached {
             self.report.sound += 1;
-            return self.look_for(whole.blob);
+            return self.queue_blob(whole.blob);
         }
-        self.read_or_leave(Item::Whole(whole), batch);
+        self.read_or_leave(CheckedItem::Whole(whole), batch);
     }
 
     /// Reads an item that is not cached, as far as requested.
-    fn read_or_leave(&mut self, item: Item, batch: &mut Vec<Item>) {
+    fn read_or_leave(&mut self, item: CheckedItem, batch: &mut Vec<CheckedItem>) {
         match self.options.read {
             ReadScope::Everything => batch.push(item),
             ReadScope::Bases | ReadScope::Nothing => self.leave(item.blob(), true),
             ReadScope::Sample(_) => {
-                self.look_for(item.blob());
+                self.queue_blob(item.blob());
                 self.report.unread += u64::from(self.sample.offer(item));
             }
         }
@@ -208,21 +214,22 @@ impl<'a> Checker<'a> {
     /// Marks a part of a blob as not read.
     fn leave(&mut self, blob: BlobId, counts: bool) {
         self.report.unread += u64::from(counts);
-        self.look_for(blob);
+        self.queue_blob(blob);
     }
 
-    fn look_for(&mut self, blob: BlobId) {
+    fn queue_blob(&mut self, blob: BlobId) {
         self.blob(blob).unread = true;
     }
 
     /// Reads a batch.
-    async fn read(&mut self, batch: Vec<Item>) -> Result<(), RepoError> {
-        self.progress.wanted(batch.iter().map(Item::bytes).sum());
+    async fn read(&mut self, batch: Vec<CheckedItem>) -> Result<(), RepoError> {
+        self.progress
+            .wanted(batch.iter().map(CheckedItem::bytes).sum());
         let (mut chunks, mut wholes) = (Vec::new(), Vec::new());
         for item in batch {
             match item {
-                Item::Chunk(chunk, role) => chunks.push((chunk, role)),
-                Item::Whole(whole) => wholes.push(whole),
+                CheckedItem::Chunk(chunk, role) => chunks.push((chunk, role)),
+                CheckedItem::Whole(whole) => wholes.push(whole),
             }
         }
         self.read_chunks(chunks).await?;

@@ -122,7 +122,7 @@ struct BadChunk {
 
 /// The faults found so far.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub(super) struct FaultTable {
     /// Faulty blobs, with their length if they exist.
     blobs: BTreeMap<BlobId, (FaultKind, Option<u64>)>,
     chunks: HashMap<[u8; 16], BadChunk>,
@@ -133,7 +133,7 @@ pub(super) struct Faults {
     object_count: usize,
 }
 
-impl Faults {
+impl FaultTable {
     pub(super) fn is_empty(&self) -> bool {
         self.count() == 0
     }

@@ -19,7 +19,7 @@ use walrus_client::{ReadRange, Rejected};
 /// Maximum stored bytes of one request, unless a single chunk is longer.
 const MAX_REQUEST_BYTES: u64 = 4 << 20;
 /// Maximum gap between two chunks that is read rather than splitting the request.
-const MAX_GAP: u64 = 128 << 10;
+const MAX_GAP_BYTES: u64 = 128 << 10;
 /// Maximum plain bytes of the bases for the chunks of one request.
 const MAX_BASE_BYTES: u64 = 16 << 20;
 /// Stored bytes of neighbouring chunks that are fetched with a base.
@@ -230,7 +230,7 @@ fn spans(chunks: Vec<RequestedChunk>) -> Vec<ReadSpan> {
         let fits = |span: &&mut ReadSpan| {
             let start = span.range.start();
             span.blob == chunk.location.blob
-                && range.start() <= span.range.end().saturating_add(MAX_GAP)
+                && range.start() <= span.range.end().saturating_add(MAX_GAP_BYTES)
                 && range.end().max(span.range.end()) - start <= MAX_REQUEST_BYTES
                 && bases + needs <= MAX_BASE_BYTES
         };

@@ -3,18 +3,18 @@
 /// Uniform random sample (reservoir sampling): every item offered so far is in the sample
 /// with a probability of the sample size divided by the number of offered items.
 #[derive(Debug)]
-pub(super) struct Sample<T> {
+pub(super) struct ReservoirSample<T> {
     size: usize,
     offered: u64,
     pub(super) picked: Vec<T>,
     random: blake3::OutputReader,
 }
 
-impl<T> Sample<T> {
+impl<T> ReservoirSample<T> {
     pub(super) fn new(size: usize, seed: u64) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("walgit-fs 2026 fsck sample");
         hasher.update(&seed.to_le_bytes());
-        Sample {
+        ReservoirSample {
             size,
             offered: 0,
             picked: Vec::new(),
@@ -48,7 +48,7 @@ mod tests {
     fn a_sample_has_the_requested_size_and_may_contain_any_item() {
         let mut times = [0; 20];
         for seed in 0..400 {
-            let mut sample = Sample::new(5, seed);
+            let mut sample = ReservoirSample::new(5, seed);
             let left_out = (0..20usize).filter(|number| sample.offer(*number));
             assert_eq!(left_out.count(), 15);
             assert_eq!(sample.picked.len(), 5);

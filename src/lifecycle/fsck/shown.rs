@@ -17,9 +17,9 @@ use super::fault::FaultKind;
 use crate::lifecycle::export::{RebuiltHistory, hash_kind};
 use crate::lifecycle::walk::{ItemPath, tree_names};
 use crate::offload::offload;
-use crate::repo::archive::{Archive, Content as Archived};
+use crate::repo::archive::{Archive, ContentLocation as Archived};
 use crate::repo::{Node, RepoError, Repository, Snapshot};
-use walgit_format::archive::{Target, parse_tree};
+use walgit_format::archive::{TreeTarget, parse_tree};
 use walgit_format::chunk::{Budget, ChunkHash, ChunkRef, budget};
 use walgit_format::git::{DirectoryIds, decode_ids};
 use walgit_format::head::{AttachmentKind, CommitId, GitId};
@@ -65,7 +65,7 @@ pub(super) async fn listed(
     if !attached.any(|it| it.kind == AttachmentKind::GitIds) {
         return Ok(None);
     }
-    let mut room = Budget::fixed(budget::HISTORY);
+    let mut memory = Budget::fixed(budget::HISTORY_BYTES);
     let mut ids: HashMap<ChunkHash, Vec<DirectoryIds>> = HashMap::new();
     for raw in repository.attachment(AttachmentKind::GitIds).await? {
         let hash = ChunkHash::of(&raw);
@@ -78,9 +78,9 @@ pub(super) async fn listed(
         for one in list {
             let entries = one.entries.len() as u64 * BYTES_PER_ID;
             let bytes = size_of::<DirectoryIds>() as u64 + entries + one.raw_tree.len() as u64;
-            room.charge(bytes).map_err(|_| {
-                let most = budget::HISTORY >> 20;
-                RepoError::TooLarge(format!("more than {most} MiB of git IDs to verify"))
+            memory.charge(bytes).map_err(|_| {
+                let limit_mib = budget::HISTORY_BYTES >> 20;
+                RepoError::TooLarge(format!("more than {limit_mib} MiB of git IDs to verify"))
             })?;
             ids.entry(one.directory).or_default().push(one);
         }
@@ -230,8 +230,8 @@ impl ExpectedTrees<'_> {
                 let stored = archive.tree(*number).await?.into_iter();
                 let entries = stored.map(|entry| {
                     let object = match &entry.target {
-                        Target::Number(number) => ExpectedObject::Number(*number),
-                        Target::Id(id) => ExpectedObject::Id(GitId(id.to_vec())),
+                        TreeTarget::Number(number) => ExpectedObject::Number(*number),
+                        TreeTarget::Id(id) => ExpectedObject::Id(GitId(id.to_vec())),
                     };
                     // Copied, so that it does not keep the group of the tree in memory.
                     let name = Bytes::copy_from_slice(&entry.name);
@@ -261,8 +261,8 @@ impl ExpectedTrees<'_> {
 fn raw_tree(tree: &GitId, known: &[DirectoryIds], directory: &Directory) -> Result<Bytes, String> {
     let mut other = None;
     // A tree with a different encoding of the modes is the same directory.
-    let own = known.iter().filter(|ids| ids.tree == *tree);
-    for ids in own.chain(known) {
+    let matching = known.iter().filter(|ids| ids.tree == *tree);
+    for ids in matching.chain(known) {
         let rebuilt = || rebuilt(ids, directory).map(Bytes::from);
         let raws = [
             Some(ids.raw_tree.clone()).filter(|raw| !raw.is_empty()),

@@ -21,7 +21,7 @@ use crate::config::{Keep, Retention, Settings};
 
 /// Decision of a policy about some content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Decision {
+pub struct RetentionDecision {
     /// The rule that decided, from 0; `None` for the default.
     pub rule: Option<usize>,
     /// How long the content is kept.
@@ -89,10 +89,10 @@ impl Policy {
     }
 
     /// Decides how long some content is kept.
-    pub fn decide(&self, facts: &Facts<'_>) -> Decision {
+    pub fn decide(&self, facts: &Facts<'_>) -> RetentionDecision {
         let rule = self.rules.iter().position(|rule| rule.fits(facts));
         let keep = rule.map_or(self.default, |at| self.rules[at].keep());
-        Decision { rule, keep }
+        RetentionDecision { rule, keep }
     }
 
     /// Returns rules that never decide, because an earlier rule matches everything that
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_built_in_keeps_main_and_tags_for_ever_images_90_days_and_the_rest_by_activity() {
+    fn built_in_rules_keep_main_and_tags_forever_images_90_days_and_others_by_activity() {
         let policy = Policy::of(&Retention::default()).unwrap();
         let days = |facts: &Facts<'_>| policy.decide(facts).keep;
         assert_eq!(days(&facts("a/b.png", "image")), Keep::Days(90));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_that_fits_decides_and_all_of_it_must() {
+    fn the_first_rule_whose_conditions_all_match_decides() {
         let policy = policy(vec![
             rule(
                 |it| {
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_never_decides_is_found() {
+    fn an_unreachable_rule_is_detected() {
         let policy = policy(vec![
             rule(|it| it.class = Some("image".into()), 1),
             rule(
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_by_its_number() {
+    fn contradictory_rules_are_refused_by_number() {
         let bad = [
             rule(|it| it.class = Some("picture".into()), 1),
             rule(|it| it.tier = Some("cloud".into()), 1),

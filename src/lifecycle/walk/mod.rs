@@ -43,9 +43,9 @@ pub struct Walk {
     /// Trees of the current head yet to walk.
     trees: VecDeque<(Snapshot, Option<String>)>,
     /// Nodes to read, the next ones last.
-    pending: Vec<Pending>,
+    pending: Vec<QueuedNode>,
     /// Nodes that are being fetched, in reading order.
-    fetching: VecDeque<Pending>,
+    fetching: VecDeque<QueuedNode>,
     fetches: Vec<PendingFetch>,
     /// Visited nodes, by location.
     seen: HashSet<[u8; 16]>,
@@ -55,7 +55,7 @@ pub struct Walk {
 
 /// A node to read.
 #[derive(Debug)]
-struct Pending {
+struct QueuedNode {
     snapshot: Snapshot,
     path: Arc<ItemPath>,
     depth: usize,
@@ -74,9 +74,9 @@ enum PendingNode {
     },
 }
 
-impl Pending {
+impl QueuedNode {
     fn with(&self, path: Arc<ItemPath>, depth: usize, node: PendingNode) -> Self {
-        Pending {
+        QueuedNode {
             snapshot: self.snapshot.clone(),
             path,
             depth,
@@ -152,7 +152,7 @@ impl Walk {
         self.fetching = self.pending.drain(first..).rev().collect();
         self.fetches = match self.fetching.front() {
             Some(one) => {
-                let chunks = self.fetching.iter().filter_map(Pending::chunk);
+                let chunks = self.fetching.iter().filter_map(QueuedNode::chunk);
                 one.snapshot
                     .begin_nodes(chunks.collect(), NODE_REQUEST_BYTES)
             }
@@ -191,7 +191,7 @@ impl Walk {
         if !self.is_new(&snapshot.commit().root) {
             return;
         }
-        let pending = Pending {
+        let pending = QueuedNode {
             path: Arc::new(ItemPath::Root(name)),
             depth: 0,
             node: PendingNode::Directory(snapshot.root()),
@@ -202,7 +202,7 @@ impl Walk {
     }
 
     /// Reads a node and finds its dependencies.
-    async fn visit(&mut self, pending: Pending, found: &mut WalkBatch) -> Result<(), RepoError> {
+    async fn visit(&mut self, pending: QueuedNode, found: &mut WalkBatch) -> Result<(), RepoError> {
         let mut below = match &pending.node {
             PendingNode::Directory(node) => self.directory(&pending, node, found).await?,
             PendingNode::List {
@@ -219,10 +219,10 @@ impl Walk {
     /// Finds the dependencies of a directory; returns its nodes to read.
     async fn directory(
         &mut self,
-        pending: &Pending,
+        pending: &QueuedNode,
         node: &Node,
         found: &mut WalkBatch,
-    ) -> Result<Vec<Pending>, RepoError> {
+    ) -> Result<Vec<QueuedNode>, RepoError> {
         let (snapshot, depth) = (&pending.snapshot, pending.depth);
         if depth >= MAX_DEPTH {
             return Err(RepoError::TooDeep(MAX_DEPTH));
@@ -272,12 +272,12 @@ impl Walk {
     /// Finds the dependencies of a list of chunks; returns its lists to read.
     async fn list(
         &mut self,
-        pending: &Pending,
+        pending: &QueuedNode,
         chunk: &ChunkRef,
         covers: u64,
         level: Option<u8>,
         found: &mut WalkBatch,
-    ) -> Result<Vec<Pending>, RepoError> {
+    ) -> Result<Vec<QueuedNode>, RepoError> {
         let list = pending
             .snapshot
             .list(std::slice::from_ref(chunk), 0, covers)
@@ -308,7 +308,7 @@ impl Walk {
     }
 
     /// Returns a list to read, unless it was visited.
-    fn new_list(&mut self, list: Pending, found: &mut WalkBatch) -> Option<Pending> {
+    fn new_list(&mut self, list: QueuedNode, found: &mut WalkBatch) -> Option<QueuedNode> {
         if !self.is_new(&list.chunk()?) {
             return None;
         }

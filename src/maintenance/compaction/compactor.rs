@@ -33,7 +33,7 @@ use walrus_encoding::cost::Bill;
 /// Reason why a name is not compacted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
-pub enum SkipReason {
+pub enum CompactionSkipReason {
     /// The improvement is below the threshold.
     Little,
     /// It was compacted a short time ago.
@@ -55,7 +55,7 @@ pub enum SkipReason {
 
 /// A name and the effect of its compaction.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub struct CompactionCandidate {
     /// The name.
     pub name: RefName,
     /// Its target.
@@ -68,10 +68,10 @@ pub struct Candidate {
     /// the usual number.
     pub epochs: u32,
     /// Reason why the name is not compacted; `None` if it is to be compacted.
-    pub skip: Option<SkipReason>,
+    pub skip: Option<CompactionSkipReason>,
 }
 
-impl Candidate {
+impl CompactionCandidate {
     /// Improvement per cost.
     fn worth(&self) -> f64 {
         let plan = self.plan.as_ref();
@@ -81,7 +81,7 @@ impl Candidate {
 
 /// Selection criteria.
 #[derive(Clone, Copy, Debug)]
-pub struct Selection {
+pub struct CandidateSelection {
     /// Ignores the threshold and the cooldown.
     pub force: bool,
     /// Spending limit for 30 days; `None` for no limit.
@@ -168,8 +168,8 @@ impl<'a> Compactor<'a> {
     pub async fn candidates(
         &self,
         names: &[RefName],
-        selection: &Selection,
-    ) -> Result<Vec<Candidate>, CompactionError> {
+        selection: &CandidateSelection,
+    ) -> Result<Vec<CompactionCandidate>, CompactionError> {
         let mut candidates = Vec::new();
         for (name, named) in block_in_place(|| self.named(names))? {
             candidates.push(self.candidate(name, named, selection).await?);
@@ -189,7 +189,7 @@ impl<'a> Compactor<'a> {
                     left -= cost;
                 } else {
                     let left = left.max(0.0);
-                    candidate.skip = Some(SkipReason::Costs { left });
+                    candidate.skip = Some(CompactionSkipReason::Costs { left });
                 }
             }
         }
@@ -213,12 +213,12 @@ impl<'a> Compactor<'a> {
         &self,
         name: RefName,
         named: NamedRef,
-        selection: &Selection,
-    ) -> Result<Candidate, CompactionError> {
+        selection: &CandidateSelection,
+    ) -> Result<CompactionCandidate, CompactionError> {
         let compaction = &self.settings.compaction.value;
         let last = block_in_place(|| self.log.last(name.as_str()))?;
         let until = last.map_or(0, |last| last + compaction.cooldown().as_secs());
-        let mut candidate = Candidate {
+        let mut candidate = CompactionCandidate {
             name,
             named,
             plan: None,
@@ -232,15 +232,15 @@ impl<'a> Compactor<'a> {
                 candidate.skip = if selection.force {
                     None
                 } else if !improves {
-                    Some(SkipReason::Little)
+                    Some(CompactionSkipReason::Little)
                 } else {
-                    (until > unix_seconds()).then_some(SkipReason::Cooling { until })
+                    (until > unix_seconds()).then_some(CompactionSkipReason::Cooling { until })
                 };
                 (candidate.plan, candidate.moves, candidate.epochs) = (Some(plan), moves, epochs);
             }
             Err(error) => {
                 let error = error.to_string();
-                candidate.skip = Some(SkipReason::Unreadable { error });
+                candidate.skip = Some(CompactionSkipReason::Unreadable { error });
             }
         }
         Ok(candidate)
@@ -314,7 +314,7 @@ impl<'a> Compactor<'a> {
     /// Compacts the head of a name.
     pub async fn compact(
         &self,
-        candidate: &Candidate,
+        candidate: &CompactionCandidate,
         progress: Arc<dyn Progress>,
     ) -> Result<Compacted, CompactionError> {
         let leases = Leases::of(self.settings);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use crate::cache::MAX_GAP;
+use crate::cache::MAX_GAP_BYTES;
 use crate::lifecycle::walk::{ChunkRole, Dependency, ItemPath, Walk, with_bases};
 use crate::repo::{RepoError, Repository, Tier};
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, Codec};
@@ -31,7 +31,7 @@ pub(super) struct BlobUse {
 
 /// The layout of a head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(super) struct HeadLayout {
     /// The blobs that the head needs.
     pub blobs: BTreeMap<BlobId, BlobUse>,
     /// Requests to read all trees of the head; adjacent ranges count as one request, up
@@ -64,8 +64,8 @@ pub(super) struct MeasuredFile<'a> {
 pub(super) async fn measure(
     repository: &Repository,
     moves: &(dyn Fn(&MeasuredFile<'_>) -> bool + Sync),
-) -> Result<Layout, RepoError> {
-    let mut layout = Layout::default();
+) -> Result<HeadLayout, RepoError> {
+    let mut layout = HeadLayout::default();
     // Keyed by location, so that shared content counts once.
     let mut seen: HashMap<(BlobId, u64), (u32, bool)> = HashMap::new();
     let mut file: Option<Arc<ItemPath>> = None;
@@ -145,7 +145,7 @@ fn of_file<'a>(place: &'a ItemPath, size: u64, first: &ChunkRef) -> MeasuredFile
     }
 }
 
-impl Layout {
+impl HeadLayout {
     fn note(&mut self, chunk: &ChunkRef, role: ChunkRole) {
         let held = self.blobs.entry(chunk.location.blob).or_default();
         let len = u64::from(chunk.stored_len);
@@ -164,7 +164,9 @@ fn requests(ranges: &[(BlobId, u64, u64)]) -> u64 {
     for &(blob, start, end) in ranges {
         match &mut last {
             Some((of, from, to))
-                if *of == blob && start <= *to + MAX_GAP && end - *from <= MAX_REQUEST_BYTES =>
+                if *of == blob
+                    && start <= *to + MAX_GAP_BYTES
+                    && end - *from <= MAX_REQUEST_BYTES =>
             {
                 *to = end.max(*to);
             }

@@ -11,7 +11,7 @@ use crate::lifecycle::LogError;
 use walgit_durable::AppendLog;
 
 /// Period over which spending is summed, in seconds: 30 days.
-const SPENDING_PERIOD: u64 = 30 * 24 * 3600;
+const SPENDING_PERIOD_SECONDS: u64 = 30 * 24 * 3600;
 
 /// A compaction of a head, or a cost entry for one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,7 +62,9 @@ impl CompactionLog {
     /// Returns the amount spent in the 30 days before `now`.
     pub(super) fn spent(&self, now: u64) -> Result<f64, LogError> {
         let all = self.all()?;
-        let recent = all.iter().filter(|it| it.at + SPENDING_PERIOD > now);
+        let recent = all
+            .iter()
+            .filter(|it| it.at + SPENDING_PERIOD_SECONDS > now);
         Ok(recent.map(|it| it.cost).sum::<f64>().max(0.0))
     }
 
@@ -98,6 +100,6 @@ mod tests {
         assert_eq!(log.last("a").unwrap(), Some(3000));
         assert_eq!(log.last("c").unwrap(), None);
         assert_eq!(log.spent(3000).unwrap(), 7.0);
-        assert_eq!(log.spent(1500 + SPENDING_PERIOD).unwrap(), 6.0);
+        assert_eq!(log.spent(1500 + SPENDING_PERIOD_SECONDS).unwrap(), 6.0);
     }
 }

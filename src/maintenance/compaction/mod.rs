@@ -16,5 +16,8 @@ mod layout;
 mod log;
 mod plan;
 
-pub use compactor::{Candidate, Compacted, CompactionError, Compactor, Selection, SkipReason};
+pub use compactor::{
+    CandidateSelection, Compacted, CompactionCandidate, CompactionError, CompactionSkipReason,
+    Compactor,
+};
 pub use plan::{CompactionPlan, LayoutFigures, LayoutScore};

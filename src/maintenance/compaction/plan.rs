@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use super::layout::{BlobUse, Layout};
+use super::layout::{BlobUse, HeadLayout};
 use crate::config::Weights;
 use walgit_format::chunk::BlobId;
 use walrus_encoding::Price;
 use walrus_encoding::cost::Bill;
 
 /// Bytes of a blob that are not content of a pack: header and padding.
-const BLOB_OVERHEAD: u64 = 4096;
+const BLOB_OVERHEAD_BYTES: u64 = 4096;
 
 /// Safety margin for the bytes to write: one part in this many.
 const WRITE_MARGIN_DIVISOR: u64 = 8;
@@ -66,23 +66,24 @@ pub struct CompactionPlan {
 /// file, stay: rewriting them would gain little. So the cost grows with the scattered
 /// content, not with the repository.
 pub(super) fn plan_compaction(
-    layout: &Layout,
+    layout: &HeadLayout,
     max_body: u64,
     weights: &Weights,
     (price, epochs): (&Price, u32),
 ) -> CompactionPlan {
-    let stays = |held: &BlobUse| held.plain || held.live * 2 >= max_body;
-    let (kept, left): (Vec<_>, Vec<_>) = layout.blobs.iter().partition(|(_, held)| stays(held));
+    let is_retained = |held: &BlobUse| held.plain || held.live * 2 >= max_body;
+    let (retained, left): (Vec<_>, Vec<_>) =
+        layout.blobs.iter().partition(|(_, held)| is_retained(held));
     let leave: HashSet<BlobId> = left.iter().map(|(blob, _)| **blob).collect();
     let moved = layout.moves.1;
-    let nodes: u64 = kept.iter().map(|(_, held)| held.nodes).sum();
+    let nodes: u64 = retained.iter().map(|(_, held)| held.nodes).sum();
     let live: u64 = left.iter().map(|(_, held)| held.live).sum();
     // A patch whose base is in one of these blobs is stored whole, and the base is
     // stored for the history.
     let patched = layout.patched.iter();
     let patched = patched.filter(|(base, _)| leave.contains(base));
     let whole: u64 = patched.map(|(_, bytes)| bytes).sum();
-    let write = live + nodes + moved + whole + BLOB_OVERHEAD;
+    let write = live + nodes + moved + whole + BLOB_OVERHEAD_BYTES;
     // Newly encoded content may take a little more space than before.
     let write = write + write / WRITE_MARGIN_DIVISOR;
     let packs = write.div_ceil(max_body.max(1)).max(1);
@@ -90,7 +91,7 @@ pub(super) fn plan_compaction(
     let new: Bill = lens.collect();
     let now: Bill = layout.blobs.values().map(|held| held.len).collect();
     let mut then = new;
-    kept.iter().for_each(|(_, held)| then.add(held.len));
+    retained.iter().for_each(|(_, held)| then.add(held.len));
     let trees = layout.tree_bytes.max(1);
     let now = LayoutFigures {
         requests: layout.requests.max(1),
@@ -99,7 +100,7 @@ pub(super) fn plan_compaction(
     };
     let then = LayoutFigures {
         // One request per 4 MiB, and one per blob that stays.
-        requests: trees.div_ceil(4 << 20).max(packs) + kept.len() as u64,
+        requests: trees.div_ceil(4 << 20).max(packs) + retained.len() as u64,
         blobs: then.blobs,
         billed: then.billed,
     };
@@ -138,9 +139,9 @@ mod tests {
 
     use super::*;
 
-    const BODY: u64 = 10 << 20;
+    const BODY_BYTES: u64 = 10 << 20;
 
-    fn layout(blobs: &[(u64, u64)]) -> Layout {
+    fn layout(blobs: &[(u64, u64)]) -> HeadLayout {
         let blobs = blobs.iter().zip(0u8..);
         let blobs: std::collections::BTreeMap<_, _> = blobs
             .map(|(&(live, len), n)| {
@@ -152,7 +153,7 @@ mod tests {
                 (BlobId::from_bytes([n; 32]), held)
             })
             .collect();
-        Layout {
+        HeadLayout {
             requests: blobs.len() as u64,
             tree_bytes: blobs.values().map(|held| held.live).sum(),
             blobs,
@@ -163,11 +164,11 @@ mod tests {
 
     fn planned(blobs: &[(u64, u64)]) -> CompactionPlan {
         let price = (&Price::mainnet(), 1);
-        plan_compaction(&layout(blobs), BODY, &Weights::default(), price)
+        plan_compaction(&layout(blobs), BODY_BYTES, &Weights::default(), price)
     }
 
     #[test]
-    fn one_blob_has_nothing_to_gain_and_a_hundred_have_much() {
+    fn one_blob_gains_nothing_and_a_hundred_gain_much() {
         let one = planned(&[(1 << 20, 1 << 20)]);
         assert!(one.improvement < 0.05, "{one:?}");
         let many = planned(&vec![(10_000, 70_000); 100]);
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn full_blobs_stay_where_they_are() {
+    fn full_blobs_are_not_rewritten() {
         let mut blobs = vec![(9 << 20, 10 << 20); 50];
         blobs.extend([(5000, 70_000); 20]);
         let plan = planned(&blobs);
@@ -189,21 +190,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn terms_are_parts_and_what_is_written_is_what_is_left(blobs in proptest::collection::vec((0u64..(10 << 20), 0u64..(10 << 20)), 1..60)) {
+        fn terms_are_fractions_and_written_bytes_equal_remaining_bytes(blobs in proptest::collection::vec((0u64..(10 << 20), 0u64..(10 << 20)), 1..60)) {
             let plan = planned(&blobs);
             for terms in [plan.terms_now, plan.terms_then] {
                 for part in [terms.network, terms.cost, terms.score] {
                     prop_assert!((0.0..=1.0 + 1e-9).contains(&part), "{:?}", plan);
                 }
             }
-            let left: u64 = blobs.iter().map(|(live, _)| *live).filter(|live| live * 2 < BODY).sum();
-            let expected = left + BLOB_OVERHEAD;
+            let left: u64 = blobs.iter().map(|(live, _)| *live).filter(|live| live * 2 < BODY_BYTES).sum();
+            let expected = left + BLOB_OVERHEAD_BYTES;
             prop_assert!((expected..=expected + expected / WRITE_MARGIN_DIVISOR).contains(&plan.write));
             prop_assert!(plan.cost > 0.0);
         }
 
         #[test]
-        fn more_scattered_is_never_less_worth_it(count in 2usize..100) {
+        fn more_scattered_layouts_never_score_lower(count in 2usize..100) {
             let few = planned(&vec![(1000, 65_536); count]);
             let more = planned(&vec![(1000, 65_536); count + 1]);
             prop_assert!(more.improvement >= few.improvement);

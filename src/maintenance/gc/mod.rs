@@ -16,7 +16,7 @@
 //! **No live blob is lost, even if a run is interrupted.** Marks are not stored but
 //! computed by each run. Blobs are deleted in batches ([`sweep`]): names and leases are
 //! read again if they have changed, and no publish can claim a blob of the batch until
-//! the batch is complete. Each deletion is recorded in the [`Journal`] before it starts,
+//! the batch is complete. Each deletion is recorded in the [`CollectionJournal`] before it starts,
 //! so the next run detects and completes the deletions of a killed run.
 
 mod prune_cache;
@@ -28,11 +28,11 @@ use std::collections::HashSet;
 use super::context::{GcOptions, MaintenanceContext};
 use super::error::MaintenanceError;
 use super::in_use::blocking;
-use super::journal::{Event, Journal};
+use super::journal::{CollectionJournal, JournalEvent};
 use super::reachability::Reachability;
 use crate::leases::AbandonedLease;
 pub use prune_cache::{LEARNED_RETENTION_DAYS, PrunedRecords, prune_cache};
-pub use report::{GcReport, Outcome, RetainReason, UnneededBlob};
+pub use report::{GcReport, RetainReason, SweepOutcome, UnneededBlob};
 use walgit_durable::fault_point;
 use walgit_format::chunk::BlobId;
 
@@ -48,7 +48,7 @@ pub async fn collect(
         .activity
         .check()
         .map_err(MaintenanceError::Activity)?;
-    let mut journal = Journal::open(&context.state_dir, "gc", options.dry_run)?;
+    let mut journal = CollectionJournal::open(&context.state_dir, "gc", options.dry_run)?;
     let collecting = if options.dry_run {
         None
     } else {
@@ -91,7 +91,7 @@ pub async fn collect(
         if marks.live.contains(&stored.blob) {
             continue;
         }
-        if outcome == Outcome::Deleted {
+        if outcome == SweepOutcome::Deleted {
             report.reclaimed.add(stored.len);
         }
         report.unneeded.push(UnneededBlob {
@@ -105,18 +105,18 @@ pub async fn collect(
     let price = |epochs| report.reclaimed.price(&context.price, epochs);
     report.saved = price(1) - price(0);
     // Deletions that an earlier run began are complete, or the blob is needed again.
-    let (present, gone): (Vec<_>, Vec<_>) = (journal.unfinished().map(|blob| (blob, 0)))
+    let (present, deleted): (Vec<_>, Vec<_>) = (journal.unfinished().map(|blob| (blob, 0)))
         .partition(|(blob, _)| reachability.inventory.contains_key(blob));
-    journal.record(Event::Kept, present, options.now)?;
-    journal.record(Event::Done, gone, options.now)?;
+    journal.record(JournalEvent::Kept, present, options.now)?;
+    journal.record(JournalEvent::Done, deleted, options.now)?;
     if !options.dry_run {
         fault_point::reach("gc.forget")?;
-        let kept: HashSet<BlobId> = (report.unneeded.iter())
-            .filter(|unneeded| matches!(unneeded.outcome, Outcome::Kept(_)))
+        let retained: HashSet<BlobId> = (report.unneeded.iter())
+            .filter(|unneeded| matches!(unneeded.outcome, SweepOutcome::Kept(_)))
             .map(|unneeded| unneeded.blob)
             .collect();
         let is_settled = |blob: &BlobId| {
-            marks.live.contains(blob) || published.contains(blob) || !kept.contains(blob)
+            marks.live.contains(blob) || published.contains(blob) || !retained.contains(blob)
         };
         // Publishes that have no blobs left to collect.
         let is_finished = |publish: &&AbandonedLease| publish.blobs.iter().all(is_settled);

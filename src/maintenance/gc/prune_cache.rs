@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::super::context::{GcOptions, MaintenanceContext};
 use super::super::error::MaintenanceError;
-use super::super::journal::Journal;
-use super::report::{GcReport, Outcome};
+use super::super::journal::CollectionJournal;
+use super::report::{GcReport, SweepOutcome};
 use crate::cache::{Cache, RecordNamespace};
 use walgit_format::chunk::BlobId;
 
@@ -41,7 +41,7 @@ pub fn prune_cache(
     report: &GcReport,
 ) -> Result<PrunedRecords, MaintenanceError> {
     let mut dropped = PrunedRecords::default();
-    let mut journal = Journal::open(&context.state_dir, "learned", options.dry_run)?;
+    let mut journal = CollectionJournal::open(&context.state_dir, "learned", options.dry_run)?;
     for (key, len) in cache.records(RecordNamespace::Profiles)? {
         let identity = String::from_utf8_lossy(&key).into_owned();
         // Names belong to one network; addresses are valid on any network.
@@ -70,16 +70,16 @@ pub fn prune_cache(
         dropped.learned_bytes += len;
     }
     journal.save_first_seen()?;
-    let gone: HashSet<BlobId> = (report.unneeded.iter())
-        .filter(|it| matches!(it.outcome, Outcome::Deleted | Outcome::Expired))
+    let deleted: HashSet<BlobId> = (report.unneeded.iter())
+        .filter(|it| matches!(it.outcome, SweepOutcome::Deleted | SweepOutcome::Expired))
         .map(|it| it.blob)
         .collect();
-    if gone.is_empty() {
+    if deleted.is_empty() {
         return Ok(dropped);
     }
     for (key, _) in cache.records(RecordNamespace::Heads)? {
         let blob = key.first_chunk().map(|blob| BlobId::from_bytes(*blob));
-        if blob.is_some_and(|blob| gone.contains(&blob)) {
+        if blob.is_some_and(|blob| deleted.contains(&blob)) {
             if !options.dry_run {
                 cache.remove_record(RecordNamespace::Heads, &key)?;
             }

@@ -46,7 +46,7 @@ pub struct UnneededBlob {
     pub published: bool,
     /// What happens, or happened, to it.
     #[serde(rename = "fate")]
-    pub outcome: Outcome,
+    pub outcome: SweepOutcome,
     /// Until when a rule keeps it, in seconds since 1970; `None` if forever, or if no
     /// rule keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +56,7 @@ pub struct UnneededBlob {
 /// What happens to an unneeded blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum SweepOutcome {
     /// It is deleted.
     Deleted,
     /// It has expired or is gone already: it is forgotten.
@@ -104,8 +104,8 @@ pub struct GcReport {
 
 impl GcReport {
     /// Returns the number and bytes of blobs per outcome.
-    pub fn by_outcome(&self) -> BTreeMap<Outcome, Bill> {
-        let mut outcomes: BTreeMap<Outcome, Bill> = BTreeMap::new();
+    pub fn by_outcome(&self) -> BTreeMap<SweepOutcome, Bill> {
+        let mut outcomes: BTreeMap<SweepOutcome, Bill> = BTreeMap::new();
         for one in &self.unneeded {
             outcomes.entry(one.outcome).or_default().add(one.len);
         }

@@ -8,10 +8,10 @@ use super::super::context::{GcOptions, MaintenanceContext};
 use super::super::error::MaintenanceError;
 use super::super::in_use::check_mounts;
 use super::super::inventory::InventoryBlob;
-use super::super::journal::{Event, Journal};
+use super::super::journal::{CollectionJournal, JournalEvent};
 use super::super::reachability::Reachability;
-use super::report::{Outcome, RetainReason};
-use crate::leases::{Collecting, Condemned};
+use super::report::{RetainReason, SweepOutcome};
+use crate::leases::{Collecting, DeletionClaims};
 use walgit_durable::fault_point;
 use walgit_format::chunk::BlobId;
 
@@ -20,14 +20,14 @@ use walgit_format::chunk::BlobId;
 const BATCH_SIZE: usize = 64;
 
 /// A blob, its outcome, and until when a rule keeps it.
-type SweptBlob = (InventoryBlob, Outcome, Option<u64>);
+type SweptBlob = (InventoryBlob, SweepOutcome, Option<u64>);
 
 /// Deletes or keeps the blobs that no head needs.
 pub(super) struct Sweep<'a> {
     pub(super) context: &'a MaintenanceContext,
     pub(super) options: &'a GcOptions,
     pub(super) reachability: &'a mut Reachability,
-    pub(super) journal: &'a mut Journal,
+    pub(super) journal: &'a mut CollectionJournal,
     /// `None` in a dry run.
     pub(super) collecting: Option<&'a Collecting>,
     pub(super) swept: Vec<SweptBlob>,
@@ -51,7 +51,7 @@ impl Sweep<'_> {
             };
             match reason {
                 Some((reason, until)) => {
-                    self.swept.push((stored, Outcome::Kept(reason), until));
+                    self.swept.push((stored, SweepOutcome::Kept(reason), until));
                 }
                 None => batch.push((stored, expired)),
             }
@@ -72,7 +72,7 @@ impl Sweep<'_> {
     }
 
     /// Returns why a blob is kept; `None` if it may be deleted.
-    fn kept(&self, blob: &BlobId) -> Option<RetainReason> {
+    fn retain_reason(&self, blob: &BlobId) -> Option<RetainReason> {
         let Reachability { marks, in_use, .. } = &*self.reachability;
         if in_use.claimed.contains(blob) {
             return Some(RetainReason::Claimed);
@@ -86,7 +86,7 @@ impl Sweep<'_> {
         &mut self,
         collecting: &'c Collecting,
         batch: &[(InventoryBlob, bool)],
-    ) -> Result<(HashSet<BlobId>, Condemned<'c>), MaintenanceError> {
+    ) -> Result<(HashSet<BlobId>, DeletionClaims<'c>), MaintenanceError> {
         loop {
             let in_use = std::mem::take(&mut self.reachability.in_use);
             let refreshed = (self.reachability.marks).refresh(self.context, self.options, in_use);
@@ -94,7 +94,7 @@ impl Sweep<'_> {
             let in_use = &self.reachability.in_use;
             check_mounts(self.context, self.options, in_use).await?;
             let blobs: Vec<BlobId> = (batch.iter().map(|(stored, _)| stored.blob))
-                .filter(|blob| self.kept(blob).is_none())
+                .filter(|blob| self.retain_reason(blob).is_none())
                 .collect();
             if let Some(condemned) = block_in_place(|| collecting.condemn(in_use, &blobs))? {
                 return Ok((blobs.into_iter().collect(), condemned));
@@ -105,10 +105,10 @@ impl Sweep<'_> {
     async fn delete(&mut self, batch: Vec<(InventoryBlob, bool)>) -> Result<(), MaintenanceError> {
         let Some(collecting) = self.collecting.filter(|_| !batch.is_empty()) else {
             for (stored, expired) in batch {
-                let outcome = match self.kept(&stored.blob) {
-                    Some(reason) => Outcome::Kept(reason),
-                    None if expired => Outcome::Expired,
-                    None => Outcome::Deleted,
+                let outcome = match self.retain_reason(&stored.blob) {
+                    Some(reason) => SweepOutcome::Kept(reason),
+                    None if expired => SweepOutcome::Expired,
+                    None => SweepOutcome::Deleted,
                 };
                 self.swept.push((stored, outcome, None));
             }
@@ -120,12 +120,14 @@ impl Sweep<'_> {
         let intended = (batch.iter())
             .filter(|(stored, _)| doomed.contains(&stored.blob))
             .map(|(stored, _)| (stored.blob, stored.len));
-        block_in_place(|| self.journal.record(Event::Intended, intended, now))?;
+        block_in_place(|| self.journal.record(JournalEvent::Intended, intended, now))?;
         let mut done = Vec::new();
         for (stored, expired) in batch {
             if !doomed.contains(&stored.blob) {
-                let reason = self.kept(&stored.blob).unwrap_or(RetainReason::Unknown);
-                self.swept.push((stored, Outcome::Kept(reason), None));
+                let reason = self
+                    .retain_reason(&stored.blob)
+                    .unwrap_or(RetainReason::Unknown);
+                self.swept.push((stored, SweepOutcome::Kept(reason), None));
                 continue;
             }
             fault_point::reach("gc.before_delete")?;
@@ -133,13 +135,13 @@ impl Sweep<'_> {
             fault_point::reach("gc.after_delete")?;
             done.push((stored.blob, 0));
             let outcome = match (expired, deleted) {
-                (true, _) => Outcome::Expired,
-                (false, true) => Outcome::Deleted,
-                (false, false) => Outcome::Forgotten,
+                (true, _) => SweepOutcome::Expired,
+                (false, true) => SweepOutcome::Deleted,
+                (false, false) => SweepOutcome::Forgotten,
             };
             self.swept.push((stored, outcome, None));
         }
-        block_in_place(|| self.journal.record(Event::Done, done, now))?;
+        block_in_place(|| self.journal.record(JournalEvent::Done, done, now))?;
         fault_point::reach("gc.batch_done")?;
         Ok(())
     }

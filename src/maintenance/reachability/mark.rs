@@ -64,7 +64,7 @@ pub(in crate::maintenance) struct Marks {
     leases_generation: Option<u64>,
     /// Generations of the names of other publishers into the store, by their registration
     /// file.
-    others_generations: HashMap<PathBuf, Generation>,
+    other_users_generations: HashMap<PathBuf, Generation>,
 }
 
 impl Marks {
@@ -136,7 +136,7 @@ impl Marks {
         in_use: &InUse,
     ) -> Result<(), MaintenanceError> {
         for other in &in_use.others {
-            let known = self.others_generations.get(&other.file);
+            let known = self.other_users_generations.get(&other.file);
             if known.is_some() && known.copied() == Some(other_users::generation(other)?) {
                 continue;
             }
@@ -144,7 +144,7 @@ impl Marks {
             for (name, named) in names {
                 self.target(context, &name, &named.address).await;
             }
-            self.others_generations
+            self.other_users_generations
                 .insert(other.file.clone(), generation);
         }
         Ok(())

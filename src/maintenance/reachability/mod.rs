@@ -19,7 +19,7 @@ use super::context::{GcOptions, MaintenanceContext};
 use super::error::MaintenanceError;
 use super::in_use::{check_mounts, in_use};
 use super::inventory::{InventoryBlob, inventory};
-use super::journal::Journal;
+use super::journal::CollectionJournal;
 use crate::leases::InUse;
 pub(super) use mark::Marks;
 pub use mark::{ScanCounts, UnreadableHead};
@@ -47,7 +47,7 @@ impl Reachability {
     pub(super) async fn scan(
         context: &MaintenanceContext,
         options: &GcOptions,
-        journal: &mut Journal,
+        journal: &mut CollectionJournal,
     ) -> Result<Self, MaintenanceError> {
         let in_use = in_use(context, options).await?;
         // Blobs are listed before heads: later blobs are within the grace period.

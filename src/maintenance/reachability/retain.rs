@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::context::MaintenanceContext;
-use super::super::journal::Journal;
+use super::super::journal::CollectionJournal;
 use super::mark::Marks;
 use crate::config::Level;
 use crate::lifecycle::LedgerEntry;
@@ -22,7 +22,7 @@ use walgit_format::chunk::{BlobId, ChunkHash};
 pub(super) type Retained = HashMap<BlobId, Option<u64>>;
 
 /// A published head that no name refers to any longer.
-struct Old<'a> {
+struct OldHead<'a> {
     entry: &'a LedgerEntry,
     /// When its successor was published.
     since: u64,
@@ -36,7 +36,7 @@ pub(super) async fn retain(
     now: u64,
     marks: &mut Marks,
     candidates: &HashSet<BlobId>,
-    journal: &mut Journal,
+    journal: &mut CollectionJournal,
 ) -> Retained {
     let mut retained = Retained::new();
     if candidates.is_empty() {
@@ -93,7 +93,7 @@ pub(super) async fn retain(
                 }
             },
         };
-        let mut judge = Judge {
+        let mut judge = RetentionJudge {
             context,
             candidates,
             since: old.since,
@@ -152,8 +152,8 @@ fn old_heads<'a>(
     context: &'a MaintenanceContext,
     now: u64,
     marks: &Marks,
-    journal: &mut Journal,
-) -> Vec<Old<'a>> {
+    journal: &mut CollectionJournal,
+) -> Vec<OldHead<'a>> {
     let live: HashSet<BlobId> = marks.names.values().map(|(blob, _)| *blob).collect();
     let mut next: HashMap<&str, u64> = HashMap::new();
     let mut old = Vec::new();
@@ -165,7 +165,7 @@ fn old_heads<'a>(
         let named = marks.names.contains_key(&entry.name);
         // The last head of a name that was removed, or moved manually.
         let since = superseded.unwrap_or_else(|| journal.first_seen(&entry.address, now));
-        old.push(Old {
+        old.push(OldHead {
             entry,
             since,
             named,
@@ -175,7 +175,7 @@ fn old_heads<'a>(
 }
 
 /// Applies the rules to one old head.
-struct Judge<'a> {
+struct RetentionJudge<'a> {
     context: &'a MaintenanceContext,
     candidates: &'a HashSet<BlobId>,
     since: u64,
@@ -188,7 +188,7 @@ struct Judge<'a> {
     nodes: HashSet<BlobId>,
 }
 
-impl Judge<'_> {
+impl RetentionJudge<'_> {
     fn found(&mut self, found: &WalkItem) {
         let tier = match &found.dependency {
             Dependency::Chunk(

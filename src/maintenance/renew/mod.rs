@@ -24,14 +24,14 @@ use super::context::{GcOptions, MaintenanceContext};
 pub use super::epoch::PresentEpoch;
 use super::epoch::present_epoch;
 use super::error::MaintenanceError;
-use super::journal::Journal;
+use super::journal::CollectionJournal;
 use super::reachability::{Reachability, UnreadableHead};
 use crate::config::Settings;
 use crate::lifecycle::{LedgerBlob, LedgerEntry};
 pub use pay::FailedRenewal;
 use pay::pay;
 use plan::plan_renewals;
-pub use plan::{NeededBlob, Renewal, RenewalPlan, RenewalTerms};
+pub use plan::{NeededBlob, PlannedRenewal, RenewalPlan, RenewalTerms};
 use walgit_format::chunk::BlobId;
 use walrus_client::clock::unix_seconds;
 use walrus_client::{StoreError, StoredBlob};
@@ -83,8 +83,8 @@ impl RenewalReport {
                 "{count} blobs that end with epoch {end} or later are over the budget"
             ));
         }
-        if !plan.gone.is_empty() {
-            return Some(format!("{} needed blobs have expired", plan.gone.len()));
+        if !plan.expired.is_empty() {
+            return Some(format!("{} needed blobs have expired", plan.expired.len()));
         }
         if self.present.is_none() && self.needed > 0 {
             let why = "the present epoch is unknown, so nothing was renewed; set epoch_days of the \
@@ -240,7 +240,7 @@ async fn needed(context: &MaintenanceContext, now: u64) -> Result<NeededBlobs, M
         .activity
         .check()
         .map_err(MaintenanceError::Activity)?;
-    let mut journal = Journal::open(&context.state_dir, "gc", true)?;
+    let mut journal = CollectionJournal::open(&context.state_dir, "gc", true)?;
     let found = Reachability::scan(context, &options, &mut journal).await?;
     let mut blobs: BTreeSet<BlobId> = found.marks.live.iter().copied().collect();
     for stored in &found.unneeded {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::super::epoch::PresentEpoch;
-use super::plan::Renewal;
+use super::plan::PlannedRenewal;
 use walgit_format::chunk::BlobId;
 use walrus_client::{BlobStore, PutOptions, ReadRange, Rejected, StoreError, StoredBlob};
 use walrus_encoding::blob_id::blob_id;
@@ -35,7 +35,7 @@ pub struct FailedRenewal {
 pub(super) async fn pay(
     store: &Arc<dyn BlobStore>,
     command: Option<&str>,
-    renewal: &Renewal,
+    renewal: &PlannedRenewal,
     present: PresentEpoch,
 ) -> Result<StoredBlob, FailedRenewal> {
     let failed = |why: String| FailedRenewal {
@@ -87,7 +87,7 @@ pub(super) async fn pay(
 }
 
 /// Reads a whole blob and verifies its ID.
-async fn read(store: &Arc<dyn BlobStore>, renewal: &Renewal) -> Result<Bytes, StoreError> {
+async fn read(store: &Arc<dyn BlobStore>, renewal: &PlannedRenewal) -> Result<Bytes, StoreError> {
     let mut found = Bytes::new();
     let whole = ReadRange::Whole {
         at_most: renewal.len,

@@ -35,7 +35,7 @@ pub struct RenewalTerms {
 
 /// A blob to renew.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Renewal {
+pub struct PlannedRenewal {
     /// Blob ID.
     pub blob: BlobId,
     /// Length in bytes.
@@ -57,13 +57,14 @@ pub struct Renewal {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RenewalPlan {
     /// Blobs to renew, the most urgent first.
-    pub renew: Vec<Renewal>,
+    pub renew: Vec<PlannedRenewal>,
     /// Renewals that exceed the budget.
-    pub over_budget: Vec<Renewal>,
+    pub over_budget: Vec<PlannedRenewal>,
     /// Blobs whose expiry is unknown.
     pub unknown: Vec<BlobId>,
-    /// Blobs that are gone already.
-    pub gone: Vec<BlobId>,
+    /// Blobs that have expired already.
+    #[serde(rename = "gone")]
+    pub expired: Vec<BlobId>,
     /// Number of blobs that are paid for long enough.
     pub later: u64,
 }
@@ -89,13 +90,13 @@ pub(super) fn plan_renewals(
     for one in needed {
         match one.end {
             None => plan.unknown.push(one.blob),
-            Some(end) if end <= epoch => plan.gone.push(one.blob),
+            Some(end) if end <= epoch => plan.expired.push(one.blob),
             Some(end) if end > epoch.saturating_add(terms.margin) || end >= new_end => {
                 plan.later += 1;
             }
             Some(end) => {
                 let gb = encoded_size(one.len) as f64 / 1e9;
-                due.push(Renewal {
+                due.push(PlannedRenewal {
                     blob: one.blob,
                     len: one.len,
                     end,
@@ -147,7 +148,7 @@ mod tests {
         fn every_blob_is_reported_once_and_due_blobs_are_renewed_within_the_budget(needed in needed(), epoch in 1u32..20, margin in 0u32..10, epochs in 1u32..60, budget in proptest::option::of(0.0..0.1f64)) {
             let terms = RenewalTerms { margin, epochs, budget };
             let plan = plan_renewals(&needed, epoch, &terms, &Price::mainnet());
-            let reported = plan.renew.len() + plan.over_budget.len() + plan.unknown.len() + plan.gone.len() + plan.later as usize;
+            let reported = plan.renew.len() + plan.over_budget.len() + plan.unknown.len() + plan.expired.len() + plan.later as usize;
             prop_assert_eq!(reported, needed.len());
             prop_assert!(plan.cost() <= budget.unwrap_or(f64::INFINITY) + 1e-12);
             for renewal in plan.renew.iter().chain(&plan.over_budget) {

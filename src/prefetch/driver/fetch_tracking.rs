@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::known_files::MAX_FILE_BYTES;
-use super::state::{Event, FileContent};
+use super::state::{DriverEvent, FileContent};
 use crate::cache::PrefetchGoal;
 use crate::prefetch::requests;
 use crate::repo::{PendingFetch, Snapshot};
@@ -44,7 +44,7 @@ pub(super) async fn track(
     // Held to the end: dropping the handles would cancel the fetches.
     _pending: Vec<PendingFetch>,
     id: FetchId,
-    events: mpsc::WeakSender<Event>,
+    events: mpsc::WeakSender<DriverEvent>,
 ) -> Option<()> {
     for (file, content) in contents {
         let is_cached = match &content {
@@ -60,10 +60,10 @@ pub(super) async fn track(
                 is_cached
             }
         };
-        let arrived = Event::Arrived(id, file, is_cached);
+        let arrived = DriverEvent::Arrived(id, file, is_cached);
         events.upgrade()?.send(arrived).await.ok()?;
     }
-    events.upgrade()?.send(Event::Ended(id)).await.ok()
+    events.upgrade()?.send(DriverEvent::Ended(id)).await.ok()
 }
 
 /// Waits for a pending fetch, if any; returns whether the content is cached.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
-use super::state::{FileContent, SessionState};
+use super::state::{DriverState, FileContent};
 use crate::repo::{Node, NodeIndex};
 use walgit_format::chunk::{BlobId, ChunkRef};
 use walgit_format::{Content, Directory};
@@ -30,13 +30,13 @@ fn weight_of(folder: &str) -> usize {
 }
 
 /// Range of a file that needs no request.
-const NO_RANGE: StoredRange = StoredRange {
+const EMPTY_RANGE: StoredRange = StoredRange {
     pack: PackId(u32::MAX),
     offset: 0,
     len: 0,
 };
 
-impl SessionState {
+impl DriverState {
     pub(super) fn is_cached(&self, file: FileId) -> bool {
         let cached = self.snapshot.cache();
         match &self.contents[file.index()] {
@@ -109,7 +109,7 @@ impl SessionState {
 
     /// Charges one more file of the index to the budget; returns whether it fits.
     fn try_charge(&mut self, bytes: usize) -> bool {
-        self.charge.has_room(bytes as u64, MAX_INDEX_BYTES)
+        self.charge.can_charge(bytes as u64, MAX_INDEX_BYTES)
             && self.charge.more(bytes as u64).is_ok()
     }
 
@@ -137,7 +137,7 @@ impl SessionState {
             Content::Whole { index } => {
                 let whole = &directory.wholes()[*index as usize];
                 match whole.size {
-                    0 => (FileContent::Inline, NO_RANGE),
+                    0 => (FileContent::Inline, EMPTY_RANGE),
                     size if size > MAX_FILE_BYTES => return,
                     size => {
                         let place = self.range(whole.blob, 0, size);
@@ -145,7 +145,7 @@ impl SessionState {
                     }
                 }
             }
-            Content::Chunks { .. } | Content::Inline(_) => (FileContent::Inline, NO_RANGE),
+            Content::Chunks { .. } | Content::Inline(_) => (FileContent::Inline, EMPTY_RANGE),
             Content::Part { .. } | Content::List { .. } | Content::Directory { .. } => return,
         };
         let chunks = match &content {

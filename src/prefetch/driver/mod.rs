@@ -29,7 +29,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::hints::{Hints, load_profile};
 use crate::repo::{NodeIndex, Snapshot};
-use state::{Event, SessionState};
+use state::{DriverEvent, DriverState};
 use walgit_prefetch::Profile;
 use walgit_prefetch::model::TaskId;
 use walgit_prefetch::scheduler::Action;
@@ -90,13 +90,13 @@ pub struct PrefetchStats {
 /// Monitors the opens of one mount.
 #[derive(Debug)]
 pub struct PrefetchDriver {
-    shared: Arc<Shared>,
-    events: mpsc::Sender<Event>,
+    shared: Arc<SharedDriver>,
+    events: mpsc::Sender<DriverEvent>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<SessionState>,
+struct SharedDriver {
+    state: Mutex<DriverState>,
     began: Instant,
     /// Empty if nothing is to be stored.
     identity: String,
@@ -113,8 +113,8 @@ impl PrefetchDriver {
         };
         let is_new = learning == Learning::Learned && known.is_none();
         let profile = known.unwrap_or_default();
-        let shared = Arc::new(Shared {
-            state: Mutex::new(SessionState::new(snapshot, profile)),
+        let shared = Arc::new(SharedDriver {
+            state: Mutex::new(DriverState::new(snapshot, profile)),
             began: Instant::now(),
             identity: identity.into(),
         });
@@ -133,14 +133,14 @@ impl PrefetchDriver {
     pub fn record_open(&self, task: u64, snapshot: &Snapshot, file: NodeIndex, waits: bool) {
         let task = TaskId(task);
         if !waits {
-            let _ = self.events.try_send(Event::Opened(task, file));
+            let _ = self.events.try_send(DriverEvent::Opened(task, file));
             return;
         }
         let actions = {
             let mut state = self.shared.state();
             // After a move to another head, files have other locations.
             state.move_to(snapshot);
-            state.handle(Event::Opened(task, file), self.shared.now())
+            state.handle(DriverEvent::Opened(task, file), self.shared.now())
         };
         self.shared.perform(actions, &self.events.downgrade());
     }
@@ -190,8 +190,8 @@ impl PrefetchDriver {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, SessionState> {
+impl SharedDriver {
+    fn state(&self) -> MutexGuard<'_, DriverState> {
         self.state.lock()
     }
 
@@ -200,7 +200,7 @@ impl Shared {
     }
 
     /// Executes the decisions of the scheduler.
-    fn perform(&self, actions: Vec<Action>, events: &mpsc::WeakSender<Event>) {
+    fn perform(&self, actions: Vec<Action>, events: &mpsc::WeakSender<DriverEvent>) {
         for action in actions {
             match action {
                 Action::Fetch(fetch) => {
@@ -235,15 +235,15 @@ impl Shared {
 
 /// Handles events that are not urgent.
 struct Worker {
-    shared: Arc<Shared>,
-    events: mpsc::WeakSender<Event>,
+    shared: Arc<SharedDriver>,
+    events: mpsc::WeakSender<DriverEvent>,
     /// Nothing has been learned about the repository yet.
     is_new: bool,
 }
 
 impl Worker {
     /// Runs until the mount ends.
-    async fn run(self, mut received: mpsc::Receiver<Event>) {
+    async fn run(self, mut received: mpsc::Receiver<DriverEvent>) {
         let mut save_at = tokio::time::Instant::now() + SAVE_INTERVAL;
         self.load_tree();
         let (mut opened, mut reads_hints) = (false, false);
@@ -263,7 +263,10 @@ impl Worker {
                     continue;
                 }
             };
-            opened |= matches!(event, Some(Event::Opened(..) | Event::Arrived(..)));
+            opened |= matches!(
+                event,
+                Some(DriverEvent::Opened(..) | DriverEvent::Arrived(..))
+            );
             // Wait for the first file: its reader takes precedence.
             if opened && !std::mem::replace(&mut reads_hints, true) {
                 self.read_hints();
@@ -288,7 +291,7 @@ impl Worker {
         tokio::spawn(async move {
             let hints = Hints::of(&repository, is_new).await;
             if let Some(events) = events.upgrade() {
-                let _ = events.send(Event::HintsRead(Box::new(hints))).await;
+                let _ = events.send(DriverEvent::HintsRead(Box::new(hints))).await;
             }
         });
     }
@@ -311,7 +314,7 @@ impl Worker {
             if snapshot.scan(0..nodes + 1).await.is_ok()
                 && let Some(events) = events.upgrade()
             {
-                let _ = events.send(Event::TreeLoaded).await;
+                let _ = events.send(DriverEvent::TreeLoaded).await;
             }
         });
     }

@@ -10,12 +10,14 @@ use crate::repo::{Charge, NodeIndex, Snapshot};
 use walgit_format::chunk::{BlobId, ChunkRef, WholeBlob};
 use walgit_prefetch::file_index::{FileId, PackId};
 use walgit_prefetch::model::TaskId;
-use walgit_prefetch::scheduler::{Action, Config, Fetch, FetchId, Link, PrefetchCounts, Scheduler};
+use walgit_prefetch::scheduler::{
+    Action, Config, Fetch, FetchId, LinkEstimate, PrefetchCounts, Scheduler,
+};
 use walgit_prefetch::{FileIndex, Profile};
 
 /// An event for the scheduler.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum DriverEvent {
     /// A task starts to read a file.
     Opened(TaskId, NodeIndex),
     /// A file of a fetch has arrived (and is cached), or will not.
@@ -39,7 +41,7 @@ pub(super) enum FileContent {
 }
 
 #[derive(Debug)]
-pub(super) struct SessionState {
+pub(super) struct DriverState {
     pub(super) snapshot: Snapshot,
     pub(super) scheduler: Scheduler,
     /// Content of each file of the index.
@@ -63,11 +65,15 @@ pub(super) struct SessionState {
     pub(super) charge: Charge,
 }
 
-impl SessionState {
+impl DriverState {
     /// Creates the state of a session with the earlier `profile`.
     pub(super) fn new(snapshot: &Snapshot, profile: Profile) -> Self {
-        let (index, link, config) = (FileIndex::default(), Link::default(), Config::default());
-        SessionState {
+        let (index, link, config) = (
+            FileIndex::default(),
+            LinkEstimate::default(),
+            Config::default(),
+        );
+        DriverState {
             snapshot: snapshot.clone(),
             scheduler: Scheduler::new(index, profile, link, config),
             contents: Vec::new(),
@@ -107,13 +113,15 @@ impl SessionState {
     }
 
     /// Records an event; returns the actions to execute.
-    pub(super) fn handle(&mut self, event: Event, now: f64) -> Vec<Action> {
+    pub(super) fn handle(&mut self, event: DriverEvent, now: f64) -> Vec<Action> {
         match event {
-            Event::Opened(task, file) => return self.opened(task, file, now),
-            Event::Arrived(id, file, is_cached) => return self.arrived(id, file, is_cached, now),
-            Event::Ended(id) => _ = self.in_flight.remove(&id),
-            Event::TreeLoaded => self.is_tree_loaded = true,
-            Event::HintsRead(hints) => {
+            DriverEvent::Opened(task, file) => return self.opened(task, file, now),
+            DriverEvent::Arrived(id, file, is_cached) => {
+                return self.arrived(id, file, is_cached, now);
+            }
+            DriverEvent::Ended(id) => _ = self.in_flight.remove(&id),
+            DriverEvent::TreeLoaded => self.is_tree_loaded = true,
+            DriverEvent::HintsRead(hints) => {
                 self.add_hints(*hints);
                 return self.scheduler.tick(now);
             }

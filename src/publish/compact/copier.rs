@@ -62,7 +62,7 @@ pub(super) struct ChunkCopier<'a> {
     /// Stored chunks that can serve as bases: not patches.
     whole: HashMap<ChunkHash, PendingChunk>,
     /// Blobs that are still referred to.
-    pub(super) kept: BTreeSet<BlobId>,
+    pub(super) referenced: BTreeSet<BlobId>,
     /// Content of the trees, which readers fetch in any case, so bases should come from it.
     pub(super) tree_chunks: HashSet<ChunkHash>,
     /// Chunks to store standalone, recompressed.
@@ -85,7 +85,7 @@ impl<'a> ChunkCopier<'a> {
             packs,
             done: HashMap::new(),
             whole: HashMap::new(),
-            kept: BTreeSet::new(),
+            referenced: BTreeSet::new(),
             tree_chunks: HashSet::new(),
             standalone: HashMap::new(),
             written: 0,
@@ -207,7 +207,7 @@ impl<'a> ChunkCopier<'a> {
             };
             self.add(chunk, &sealed, bases)?
         } else {
-            self.kept.insert(chunk.location.blob);
+            self.referenced.insert(chunk.location.blob);
             PendingChunk {
                 bases,
                 ..stored(chunk)

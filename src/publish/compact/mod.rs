@@ -129,7 +129,7 @@ pub(super) fn pack(
     Ok(PackedPlan {
         plan,
         previous: PreviousPublish {
-            kept_blobs: copier.kept.iter().copied().collect(),
+            referenced_blobs: copier.referenced.iter().copied().collect(),
             ..PreviousPublish::default()
         },
         attachments,
@@ -154,7 +154,7 @@ fn copy_archive(archive: &Archive, copier: &mut ChunkCopier<'_>) -> Result<Archi
         segments.push(segment.with_chunks(stored));
     }
     Ok(Archived {
-        kept: 0,
+        reused: 0,
         segments,
         report: HistoryReport {
             commits: archive.marks().count() as u64,

@@ -18,7 +18,7 @@ use walgit_format::chunk::{Bases, ByteRange, ChunkHash, Codec, encode_chunk};
 use walgit_prefetch::Profile;
 
 /// zstd level for content that moves into a pack.
-const LEVEL: i32 = 9;
+const COMPRESSION_LEVEL: i32 = 9;
 /// Bytes around a read that may be fetched as well.
 const MAX_EXTRA_BYTES: u64 = 4 << 20;
 
@@ -110,7 +110,7 @@ pub(super) fn store(
         copier.packs.add_plain(raw.clone(), &hashes)?
     } else {
         let mut store = |((hash, len), chunk): ((ChunkHash, u32), &Bytes)| {
-            let sealed = encode_chunk(chunk, LEVEL);
+            let sealed = encode_chunk(chunk, COMPRESSION_LEVEL);
             copier.spend(sealed.bytes.len() as u64)?;
             copier.packs.add(hash, len, &sealed, Bases::NONE)
         };

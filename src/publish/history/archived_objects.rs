@@ -15,7 +15,7 @@ use super::commits::HistoryCommit;
 use crate::publish::error::PublishError;
 use crate::publish::git_objects::{self, failed};
 use crate::repo::archive::Archive;
-use walgit_format::archive::{Segment, Target, parse_tree};
+use walgit_format::archive::{Segment, TreeTarget, parse_tree};
 
 /// The tags in these segments.
 pub(super) fn tags(
@@ -76,7 +76,7 @@ pub(super) fn numbers(
         };
         numbers.insert(id, number);
         for (entry, stored) in entries.iter().zip(&stored) {
-            let Target::Number(number) = stored.target else {
+            let TreeTarget::Number(number) = stored.target else {
                 continue;
             };
             if number >= end || !seen.insert(number) {

@@ -111,7 +111,7 @@ pub struct HistoryReport {
 /// An archive whose objects are in packs.
 pub(crate) struct Archived {
     /// Number of earlier segments that stay.
-    pub(crate) kept: usize,
+    pub(crate) reused: usize,
     /// The new segments.
     pub(crate) segments: Vec<Segment<PendingChunk>>,
     pub(crate) report: HistoryReport,
@@ -180,7 +180,7 @@ fn shallow_boundary(repo: &gix::Repository) -> Result<HashSet<ObjectId>, Publish
 
 /// Found commits; also the commits whose parents were not visited, with their distances
 /// from a tip, nearest first.
-type Reached = (HashMap<ObjectId, HistoryCommit>, Vec<(ObjectId, u32)>);
+type ReachedCommits = (HashMap<ObjectId, HistoryCommit>, Vec<(ObjectId, u32)>);
 
 /// Returns all commits at most `max_depth - 1` steps from a tip.
 fn reach(
@@ -188,7 +188,7 @@ fn reach(
     tips: &[ObjectId],
     boundary: &HashSet<ObjectId>,
     max_depth: u32,
-) -> Result<Reached, PublishError> {
+) -> Result<ReachedCommits, PublishError> {
     let mut found = HashMap::new();
     let mut last = Vec::new();
     let mut queue: VecDeque<(ObjectId, u32)> = tips.iter().map(|tip| (*tip, 1)).collect();
@@ -264,18 +264,22 @@ pub(crate) fn encode_chunks(
         .map(|commit| (git_id(commit.id), commit.len))
         .collect();
     let usable = |chunk: &&StoredCommits| chunk.ids.iter().all(|id| lens.contains_key(id));
-    let mut kept: Vec<&StoredCommits> = stored.iter().take_while(usable).collect();
-    let in_kept = |kept: &[&StoredCommits]| -> HashSet<GitId> {
-        kept.iter().flat_map(|chunk| &chunk.ids).cloned().collect()
+    let mut reused: Vec<&StoredCommits> = stored.iter().take_while(usable).collect();
+    let in_reused = |reused: &[&StoredCommits]| -> HashSet<GitId> {
+        reused
+            .iter()
+            .flat_map(|chunk| &chunk.ids)
+            .cloned()
+            .collect()
     };
-    let done = in_kept(&kept);
+    let done = in_reused(&reused);
     let new = lens.iter().filter(|(id, _)| !done.contains(id));
     let mut bytes: usize = new.map(|(_, len)| len).sum();
-    while let Some(last) = kept.pop_if(|last| last.raw.len() <= bytes) {
+    while let Some(last) = reused.pop_if(|last| last.raw.len() <= bytes) {
         bytes += last.raw.len();
     }
-    let done = in_kept(&kept);
-    let mut chunks: Vec<Vec<u8>> = kept.iter().map(|chunk| chunk.raw.to_vec()).collect();
+    let done = in_reused(&reused);
+    let mut chunks: Vec<Vec<u8>> = reused.iter().map(|chunk| chunk.raw.to_vec()).collect();
     let new: Vec<&HistoryCommit> = (commits.iter())
         .filter(|commit| !done.contains(&git_id(commit.id)))
         .collect();

@@ -36,9 +36,9 @@ const GROUP_CONCURRENCY: usize = 4;
 const MIN_PATCH_SAVING: usize = 20;
 
 /// A content of a group, and its size in bytes.
-type Grouped = (FoundContent, u64);
+type SizedContent = (FoundContent, u64);
 /// A possible base: its git ID and its chunk.
-type Base = (ObjectId, PendingChunk);
+type BaseCandidate = (ObjectId, PendingChunk);
 
 /// Stores the found contents and numbers them from `first`.
 pub(super) fn store_contents(
@@ -48,7 +48,7 @@ pub(super) fn store_contents(
     first: u64,
 ) -> Result<(), PublishError> {
     let published = PublishedContents::of(builder);
-    let mut grouped: Vec<Grouped> = Vec::new();
+    let mut grouped: Vec<SizedContent> = Vec::new();
     // Contents outside of groups; with their chunks, unless these have to be stored.
     let mut separate: Vec<(FoundContent, Option<Vec<PendingChunk>>)> = Vec::new();
     for content in &found.contents {
@@ -111,7 +111,7 @@ impl<'a> PublishedContents<'a> {
     }
 
     /// The newest tree's file at a path, if it is a single chunk that is not a patch.
-    fn base(&self, builder: &SegmentBuilder<'_>, path: &[u8]) -> Option<Base> {
+    fn base(&self, builder: &SegmentBuilder<'_>, path: &[u8]) -> Option<BaseCandidate> {
         let tree = builder.repo.find_tree(self.root?).ok()?;
         let path: &Path = path.to_path().ok()?;
         let id = tree.lookup_entry_by_path(path).ok()??.object_id();
@@ -125,9 +125,9 @@ impl<'a> PublishedContents<'a> {
         &self,
         builder: &SegmentBuilder<'_>,
         found: &HistoryObjects,
-        group: &[Grouped],
-    ) -> Vec<Base> {
-        let mut bases: Vec<Base> = Vec::new();
+        group: &[SizedContent],
+    ) -> Vec<BaseCandidate> {
+        let mut bases: Vec<BaseCandidate> = Vec::new();
         let (mut seen, mut bytes) = (HashSet::new(), 0);
         let mut path = None;
         for (content, _) in group {
@@ -162,9 +162,9 @@ fn store_groups(
     builder: &mut SegmentBuilder<'_>,
     found: &HistoryObjects,
     published: &PublishedContents<'_>,
-    contents: &[Grouped],
+    contents: &[SizedContent],
 ) -> Result<(), PublishError> {
-    let groups: Vec<&[Grouped]> =
+    let groups: Vec<&[SizedContent]> =
         split_by_size(contents, usize::MAX, MAX_GROUP_BYTES, |(_, len)| {
             *len as usize
         })
@@ -172,7 +172,7 @@ fn store_groups(
     let shared = builder.repo.clone().into_sync();
     let level = builder.compression.history_level();
     for batch in groups.chunks(GROUP_CONCURRENCY) {
-        let bases: Vec<Vec<Base>> = (batch.iter())
+        let bases: Vec<Vec<BaseCandidate>> = (batch.iter())
             .map(|group| published.bases(builder, found, group))
             .collect();
         let encoded: Vec<EncodedGroup> = (batch.par_iter().zip(bases))
@@ -199,8 +199,8 @@ fn store_groups(
 /// Encodes a group, as a patch against its bases if that pays.
 fn encode_group(
     repo: &gix::Repository,
-    group: &[Grouped],
-    bases: Vec<Base>,
+    group: &[SizedContent],
+    bases: Vec<BaseCandidate>,
     level: i32,
 ) -> Result<EncodedGroup, PublishError> {
     let mut bytes = Vec::with_capacity(group.iter().map(|(_, len)| *len as usize).sum());

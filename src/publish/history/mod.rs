@@ -35,23 +35,23 @@ use walgit_format::archive::{CommitMark, Segment};
 
 /// Number of leading segments that stay: those whose commits are all still wanted, and that
 /// are larger than everything after them.
-fn kept_segments(history: &History, archive: Option<&Archive>) -> usize {
+fn reused_segments(history: &History, archive: Option<&Archive>) -> usize {
     let Some(archive) = archive else { return 0 };
     let commits = history.commits.iter();
     let wanted: HashSet<[u8; 8]> = commits
         .map(|commit| CommitMark::name(commit.id.as_slice()))
         .collect();
     let segments = archive.segments();
-    let mut kept = (segments.iter())
+    let mut reused = (segments.iter())
         .take_while(|it| it.commits.iter().all(|mark| wanted.contains(&mark.name)))
         .count();
-    let archived = segments[..kept].iter().map(|it| it.commits.len());
+    let archived = segments[..reused].iter().map(|it| it.commits.len());
     let mut new = history.commits.len().saturating_sub(archived.sum());
-    while kept > 0 && segments[kept - 1].commits.len() <= new {
-        kept -= 1;
-        new += segments[kept].commits.len();
+    while reused > 0 && segments[reused - 1].commits.len() <= new {
+        reused -= 1;
+        new += segments[reused].commits.len();
     }
-    kept
+    reused
 }
 
 /// Stores the part of a history that is not archived yet, as a new segment.
@@ -66,20 +66,20 @@ pub(super) fn archive(
     let no_git = PublishError::Internal("a history without a git repository");
     let repo = plan.git.as_ref().ok_or(no_git)?.to_thread_local();
     let old = previous.archive.as_ref();
-    let kept = kept_segments(history, old);
-    let before = old.map_or(&[][..], |archive| &archive.segments()[..kept]);
+    let reused = reused_segments(history, old);
+    let before = old.map_or(&[][..], |archive| &archive.segments()[..reused]);
     let marks = before.iter().flat_map(|segment| &segment.commits);
     let done: HashSet<[u8; 8]> = marks.map(|mark| mark.name).collect();
     let is_new = |commit: &&HistoryCommit| !done.contains(&CommitMark::name(commit.id.as_slice()));
     let new: Vec<&HistoryCommit> = history.commits.iter().filter(is_new).collect();
     let first = before.last().map_or(0, |last| last.before + last.count());
-    let mut numbers = match old.filter(|_| kept > 0) {
+    let mut numbers = match old.filter(|_| reused > 0) {
         Some(archive) => archived_objects::numbers(&repo, archive, &new, first)?,
         None => Default::default(),
     };
     // Targets of earlier tags stay archived only if the entire archive stays.
-    let stays = old.filter(|archive| archive.segments().len() == kept);
-    let tagged = stays.iter().flat_map(|archive| archive.refs());
+    let complete = old.filter(|archive| archive.segments().len() == reused);
+    let tagged = complete.iter().flat_map(|archive| archive.refs());
     let tagged: HashSet<&[u8]> = tagged.map(|it| &it.id.0[..]).collect();
     let is_new = |root: &&TaggedObject| !tagged.contains(root.reference.as_slice());
     let roots: Vec<&TaggedObject> = history.roots.iter().filter(is_new).collect();
@@ -125,7 +125,7 @@ pub(super) fn archive(
         builder.push_commit(commit.id, numbers.get(&commit.tree).copied())?;
     }
     Ok(Archived {
-        kept,
+        reused,
         report: HistoryReport {
             commits: history.commits.len() as u64,
             new_commits: new.len() as u64,

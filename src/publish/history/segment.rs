@@ -10,7 +10,7 @@ use crate::publish::packs::Packs;
 use crate::publish::pending_chunk::{PendingChunk, chunk_len};
 use crate::publish::plan::Plan;
 use crate::publish::previous_publish::PreviousPublish;
-use walgit_format::archive::{CommitMark, Run, Segment};
+use walgit_format::archive::{ChunkRun, CommitMark, Segment};
 use walgit_format::chunk::ChunkHash;
 
 /// A segment under construction, with its context.
@@ -62,7 +62,7 @@ impl SegmentBuilder<'_> {
 
     /// Adds a content that consists of these chunks.
     pub(super) fn push_file(&mut self, chunks: Vec<PendingChunk>) {
-        self.segment.files.push(Run {
+        self.segment.files.push(ChunkRun {
             first: self.segment.chunks.len(),
             count: chunks.len(),
         });

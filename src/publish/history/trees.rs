@@ -11,7 +11,9 @@ use super::segment::SegmentBuilder;
 use super::walk::{FoundTree, HistoryObjects};
 use crate::publish::error::PublishError;
 use crate::publish::git_objects::{failed, malformed_tree, read_as};
-use walgit_format::archive::{Group, StoredEntry, Target, encode_group, encode_tree, parse_tree};
+use walgit_format::archive::{
+    Group, StoredEntry, TreeTarget, encode_group, encode_tree, parse_tree,
+};
 use walgit_format::chunk::{Bases, ChunkHash, encode_chunk};
 
 /// Maximum plain bytes of a group.
@@ -65,9 +67,9 @@ fn encode(
         let entry = entry.ok_or_else(malformed)?;
         let id = ObjectId::from_bytes_or_panic(entry.id);
         let target = if entry.is_submodule() {
-            Target::Id(Bytes::copy_from_slice(entry.id))
+            TreeTarget::Id(Bytes::copy_from_slice(entry.id))
         } else {
-            Target::Number(*numbers.get(&id).ok_or_else(malformed)?)
+            TreeTarget::Number(*numbers.get(&id).ok_or_else(malformed)?)
         };
         entries.push(StoredEntry {
             mode: Bytes::copy_from_slice(entry.mode),

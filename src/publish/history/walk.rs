@@ -42,7 +42,7 @@ pub(super) struct HistoryObjects {
     pub(super) paths: Vec<Rc<[u8]>>,
 }
 
-struct Walk<'a> {
+struct HistoryWalk<'a> {
     repo: &'a gix::Repository,
     /// Numbers of archived objects.
     archived: &'a HashMap<ObjectId, u64>,
@@ -66,7 +66,7 @@ pub(super) fn walk(
     archived: &HashMap<ObjectId, u64>,
     mut progress: impl FnMut(u64),
 ) -> Result<HistoryObjects, PublishError> {
-    let mut walk = Walk {
+    let mut walk = HistoryWalk {
         repo,
         archived,
         found: HistoryObjects::default(),
@@ -88,7 +88,7 @@ pub(super) fn walk(
     Ok(walk.sorted())
 }
 
-impl Walk<'_> {
+impl HistoryWalk<'_> {
     fn tree(&mut self, root: ObjectId) -> Result<(), PublishError> {
         let mut stack = vec![WalkStep::Enter(root, Rc::from([]))];
         while let Some(step) = stack.pop() {

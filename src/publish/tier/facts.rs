@@ -5,14 +5,14 @@ use serde::Serialize;
 use crate::config::Tiers;
 use crate::publish::analyze::{Class, Format};
 use crate::repo::Tier;
-use walgit_format::directory::MAX_INLINE;
+use walgit_format::directory::MAX_INLINE_BYTES;
 use walrus_encoding::cost::{self, encoded_size};
 
 /// Approximate maximum size of files that are stored inline, in bytes.
-pub(crate) const USUAL_MAX_INLINE: usize = 256;
+pub(crate) const USUAL_MAX_INLINE_BYTES: usize = 256;
 
 /// Size of a chunk reference in a directory node, in bytes.
-const CHUNK_REFERENCE: u64 = 45;
+const CHUNK_REFERENCE_BYTES: u64 = 45;
 
 /// Properties of a file that the decision depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -68,8 +68,8 @@ impl TierFacts {
 
     /// Expected stored bytes if compressed.
     pub fn stored(&self) -> u64 {
-        let kept = 1.0 - self.saving();
-        (self.size as f64 * kept).ceil() as u64
+        let remaining = 1.0 - self.saving();
+        (self.size as f64 * remaining).ceil() as u64
     }
 
     /// Bytes billed for the file in a tier. A separate blob is billed completely. Content
@@ -79,7 +79,7 @@ impl TierFacts {
         let within = match tier {
             Tier::Walrus => return encoded_size(self.size),
             Tier::Inline => self.stored(),
-            Tier::Chunked => self.stored() + CHUNK_REFERENCE,
+            Tier::Chunked => self.stored() + CHUNK_REFERENCE_BYTES,
         };
         let one_blob = self.total.is_some_and(|total| total <= self.max_blob);
         let shared = if one_blob {
@@ -92,7 +92,7 @@ impl TierFacts {
 
     pub(super) fn is_possible(&self, tier: Tier) -> bool {
         match tier {
-            Tier::Inline => self.size <= MAX_INLINE as u64,
+            Tier::Inline => self.size <= MAX_INLINE_BYTES as u64,
             Tier::Chunked => true,
             Tier::Walrus => (1..=self.max_blob).contains(&self.size),
         }

@@ -19,7 +19,7 @@ mod facts;
 mod terms;
 
 pub use facts::TierFacts;
-pub(super) use facts::USUAL_MAX_INLINE;
+pub(super) use facts::USUAL_MAX_INLINE_BYTES;
 
 use serde::Serialize;
 
@@ -49,7 +49,7 @@ pub struct Term {
 
 /// Rating of a tier for a file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Score {
+pub struct TierScore {
     /// The tier.
     pub tier: Tier,
     /// Size, access, class, network, cost.
@@ -80,7 +80,7 @@ pub struct TierDecision {
     /// The tier with the highest sum, regardless of cost.
     pub proposed: Tier,
     /// Scores of all [`TIERS`].
-    pub scores: [Score; 3],
+    pub scores: [TierScore; 3],
 }
 
 /// Selects the tier of a file.
@@ -105,7 +105,7 @@ pub fn choose(facts: &TierFacts, weights: &Weights) -> TierDecision {
         ];
         let too_expensive = billed as f64 > cheapest as f64 * MAX_COST_RATIO
             && billed > cheapest.saturating_add(cost::BILLED_INCREMENT);
-        Score {
+        TierScore {
             tier,
             sum: terms.iter().map(|term| term.contribution).sum(),
             terms,
@@ -117,7 +117,7 @@ pub fn choose(facts: &TierFacts, weights: &Weights) -> TierDecision {
             },
         }
     });
-    let best = |fits: fn(&Score) -> bool| {
+    let best = |fits: fn(&TierScore) -> bool| {
         let fitting = scores.iter().filter(|score| fits(score));
         // The first one wins ties.
         let best = fitting.reduce(|best, next| if next.sum > best.sum { next } else { best });
@@ -138,10 +138,10 @@ mod tests {
     use crate::config::Tiers;
     use crate::publish::analyze::{Class, Language};
 
-    const PACK: u64 = 10 << 20;
+    const PACK_BYTES: u64 = 10 << 20;
 
     fn noise(size: u64) -> TierFacts {
-        let bounds = (PACK, None);
+        let bounds = (PACK_BYTES, None);
         TierFacts::published(size, (Class::Archive, false), bounds, &Tiers::default())
     }
 
@@ -156,12 +156,13 @@ mod tests {
             (Class::Code(Language::Rust), true),
             (Class::Archive, false),
         ] {
-            let at = |size| TierFacts::published(size, class, (PACK, None), &Tiers::default());
+            let at =
+                |size| TierFacts::published(size, class, (PACK_BYTES, None), &Tiers::default());
             assert_eq!(tier(&at(0)), Tier::Inline);
             assert_eq!(tier(&at(150)), Tier::Inline, "{class:?}");
             assert_eq!(tier(&at(500)), Tier::Chunked, "{class:?}");
             assert_eq!(tier(&at(1 << 20)), Tier::Chunked, "{class:?}");
-            assert_eq!(tier(&at(PACK + 1)), Tier::Chunked, "{class:?}");
+            assert_eq!(tier(&at(PACK_BYTES + 1)), Tier::Chunked, "{class:?}");
         }
         assert_eq!(tier(&noise(9 << 20)), Tier::Walrus);
         let text = TierFacts {
@@ -190,7 +191,7 @@ mod tests {
         assert_eq!(choose(&noise(5 << 20), &size).tier, Tier::Chunked);
         // If one blob is needed anyway, a second one never pays.
         let small = TierFacts {
-            total: Some(PACK),
+            total: Some(PACK_BYTES),
             ..noise(9 << 20)
         };
         assert_eq!(tier(&small), Tier::Chunked);

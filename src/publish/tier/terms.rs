@@ -1,22 +1,22 @@
 //! The five terms of a score. Each is a function to 0..=1, where 1 is best.
 
-use super::facts::{TierFacts, USUAL_MAX_INLINE};
+use super::facts::{TierFacts, USUAL_MAX_INLINE_BYTES};
 use crate::repo::Tier;
 
 /// Size in bytes at which inline and chunked are rated equally. Every listing of the
 /// directory fetches inline content.
-const INLINE_HALF: f64 = USUAL_MAX_INLINE as f64;
+const INLINE_MIDPOINT_BYTES: f64 = USUAL_MAX_INLINE_BYTES as f64;
 /// Size in bytes at which chunked and separate blobs are rated equally.
-const WALRUS_HALF: f64 = (4u64 << 20) as f64;
+const WALRUS_MIDPOINT_BYTES: f64 = (4u64 << 20) as f64;
 /// Number of files whose chunks come with one request, as neighbours in a pack.
-const NEIGHBOURS: f64 = 8.0;
+const FILES_PER_REQUEST: f64 = 8.0;
 
 /// By file size in bytes: *inline* falls from 1 through 1/2 at 256 bytes, *walrus* rises
 /// from 0 through 1/2 at 4 MiB, *chunked* is the remainder to 1.
 pub(super) fn size(tier: Tier, bytes: u64) -> f64 {
     let bytes = bytes as f64;
-    let inline = INLINE_HALF / (INLINE_HALF + bytes);
-    let walrus = bytes / (bytes + WALRUS_HALF);
+    let inline = INLINE_MIDPOINT_BYTES / (INLINE_MIDPOINT_BYTES + bytes);
+    let walrus = bytes / (bytes + WALRUS_MIDPOINT_BYTES);
     match tier {
         Tier::Inline => inline,
         Tier::Chunked => (1.0 - inline - walrus).max(0.0),
@@ -56,7 +56,7 @@ pub(super) fn class(tier: Tier, facts: &TierFacts) -> f64 {
 pub(super) fn network(tier: Tier, facts: &TierFacts) -> f64 {
     let (bytes, requests) = match tier {
         Tier::Inline => (facts.stored(), 0.0),
-        Tier::Chunked => (facts.stored(), 1.0 / NEIGHBOURS),
+        Tier::Chunked => (facts.stored(), 1.0 / FILES_PER_REQUEST),
         Tier::Walrus => (facts.size, 1.0),
     };
     let trip = facts.round_trip.max(1e-6);

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::reader::{Archive, Content};
+use super::reader::{Archive, ContentLocation};
 use crate::offload::CooperativeYield;
-use crate::repo::account::{Account, Charge};
+use crate::repo::account::{Charge, MemoryAccount};
 use crate::repo::derived_tree::DerivedTree;
 use crate::repo::error::RepoError;
-use walgit_format::archive::{StoredEntry, Target};
+use walgit_format::archive::{StoredEntry, TreeTarget};
 use walgit_format::chunk::{BlobId, Budget, ChunkHash, ChunkRef, budget};
 use walgit_format::directory::{
-    Directory, Entry, MAX_ENTRIES, MAX_NODES, MAX_TARGET, PlannedContent, PlannedEntry, check_name,
+    Directory, Entry, MAX_ENTRIES, MAX_NODES, MAX_SYMLINK_BYTES, PlannedContent, PlannedEntry,
+    check_name,
 };
 use walgit_format::{Kind, MalformedNode};
 
@@ -21,9 +22,9 @@ use walgit_format::{Kind, MalformedNode};
 const MAX_NOTICES: usize = 1000;
 
 /// Overhead of an allocation in bytes.
-const ALLOCATION: usize = 16;
+const ALLOCATION_OVERHEAD: usize = 16;
 /// Bytes per number in sets and maps, plus the allocations of a directory.
-const PER_TREE: usize = 128;
+const BYTES_PER_TREE: usize = 128;
 
 /// Memory budget of a tree, and its charge to the mount.
 struct TreeMemory {
@@ -32,7 +33,7 @@ struct TreeMemory {
 }
 
 /// Objects that the trees still to be built may reference.
-struct Below {
+struct UnbuiltObjects {
     /// Symlink targets.
     targets: HashMap<u64, Bytes>,
     /// Directories.
@@ -51,13 +52,13 @@ impl Archive {
     /// of its nodes.
     pub(crate) async fn tree_of(
         &self,
-        account: &Account,
+        account: &MemoryAccount,
         root: u64,
         blob: BlobId,
     ) -> Result<DerivedTree, RepoError> {
         let _turn = account.build_permit().await;
         let mut budget = TreeMemory {
-            tree: Budget::fixed(budget::TREE),
+            tree: Budget::fixed(budget::TREE_BYTES),
             charge: account.nothing(),
         };
         let (trees, links) = self.trees_below(root, &mut budget).await?;
@@ -71,7 +72,7 @@ impl Archive {
             encrypted: false,
             charge: Charge::default(),
         };
-        let mut below = Below {
+        let mut below = UnbuiltObjects {
             targets,
             made: HashMap::new(),
         };
@@ -114,22 +115,22 @@ impl Archive {
             pace.steps(tree.len() + 1).await;
             self.pay(
                 budget,
-                (size_of::<Directory>() + size_of::<BuiltTree>() + PER_TREE) as u64,
+                (size_of::<Directory>() + size_of::<BuiltTree>() + BYTES_PER_TREE) as u64,
             )?;
             for entry in &tree {
                 match entry.target {
-                    Target::Number(link) if entry.kind() == Some(Kind::Symlink) => {
+                    TreeTarget::Number(link) if entry.kind() == Some(Kind::Symlink) => {
                         if links.insert(link) {
-                            self.pay(budget, PER_TREE as u64)?;
+                            self.pay(budget, BYTES_PER_TREE as u64)?;
                         }
                     }
-                    Target::Number(below) if entry.is_tree() => {
+                    TreeTarget::Number(below) if entry.is_tree() => {
                         if below >= number {
                             return Err(self.missing(below));
                         }
                         pending.insert(below);
                     }
-                    Target::Number(_) | Target::Id(_) => {}
+                    TreeTarget::Number(_) | TreeTarget::Id(_) => {}
                 };
             }
             trees.insert(number);
@@ -151,12 +152,12 @@ impl Archive {
         for &number in links {
             pace.steps(1).await;
             let content = self.content(number)?;
-            if content.is_empty() || content.len() > MAX_TARGET as u64 {
+            if content.is_empty() || content.len() > MAX_SYMLINK_BYTES as u64 {
                 continue;
             }
             self.pay(budget, content.len())?;
             let target = match &content {
-                Content::Part {
+                ContentLocation::Part {
                     segment,
                     chunk,
                     part,
@@ -171,7 +172,7 @@ impl Archive {
                     };
                     Bytes::copy_from_slice(&raw[part.start as usize..part.end as usize])
                 }
-                Content::Chunks { .. } => self.bytes(&content).await?,
+                ContentLocation::Chunks { .. } => self.bytes(&content).await?,
             };
             if !target.contains(&0) {
                 targets.insert(number, target);
@@ -183,9 +184,9 @@ impl Archive {
     fn pay(&self, memory: &mut TreeMemory, bytes: u64) -> Result<(), RepoError> {
         memory.charge.more(bytes)?;
         memory.tree.charge(bytes).map_err(|_| {
-            let most = budget::TREE >> 20;
+            let max_size = budget::TREE_BYTES >> 20;
             RepoError::TooLarge(format!(
-                "a commit whose tree takes more than {most} MiB of memory"
+                "a commit whose tree takes more than {max_size} MiB of memory"
             ))
         })
     }
@@ -194,13 +195,13 @@ impl Archive {
     fn entries(
         &self,
         stored: &[StoredEntry],
-        below: &Below,
+        below: &UnbuiltObjects,
         notices: &mut Vec<String>,
         budget: &mut TreeMemory,
     ) -> Result<Vec<PlannedEntry<ChunkRef>>, RepoError> {
         let mut entries: Vec<PlannedEntry<ChunkRef>> = Vec::new();
         for entry in stored {
-            let each = size_of::<Entry>() + entry.name.len() + ALLOCATION;
+            let each = size_of::<Entry>() + entry.name.len() + ALLOCATION_OVERHEAD;
             self.pay(budget, each as u64)?;
             let shown = match check_name(&entry.name) {
                 Ok(()) => self.entry(entry, below, budget)?,
@@ -228,7 +229,7 @@ impl Archive {
     fn entry(
         &self,
         entry: &StoredEntry,
-        below: &Below,
+        below: &UnbuiltObjects,
         budget: &mut TreeMemory,
     ) -> Result<Result<PlannedEntry<ChunkRef>, String>, RepoError> {
         let is = |kind, size, content| {
@@ -241,8 +242,8 @@ impl Archive {
             }))
         };
         let number = match &entry.target {
-            Target::Number(number) => *number,
-            Target::Id(id) => {
+            TreeTarget::Number(number) => *number,
+            TreeTarget::Id(id) => {
                 return is(Kind::Submodule, 0, PlannedContent::Inline(id.clone()));
             }
         };
@@ -264,8 +265,8 @@ impl Archive {
             },
             Some(Kind::File { executable }) => {
                 let chunks = match &content {
-                    Content::Chunks { run, .. } => run.count,
-                    Content::Part { .. } => 1,
+                    ContentLocation::Chunks { run, .. } => run.count,
+                    ContentLocation::Part { .. } => 1,
                 };
                 self.pay(budget, (chunks * size_of::<ChunkRef>()) as u64)?;
                 is(Kind::File { executable }, size, content.planned())
@@ -275,10 +276,10 @@ impl Archive {
     }
 }
 
-impl Content {
+impl ContentLocation {
     fn planned(&self) -> PlannedContent<ChunkRef> {
         match self {
-            Content::Part {
+            ContentLocation::Part {
                 segment,
                 chunk,
                 part,
@@ -286,8 +287,8 @@ impl Content {
                 chunk: segment.chunks[*chunk].clone(),
                 start: part.start,
             },
-            Content::Part { .. } => PlannedContent::Inline(Bytes::new()),
-            Content::Chunks { segment, run, .. } => {
+            ContentLocation::Part { .. } => PlannedContent::Inline(Bytes::new()),
+            ContentLocation::Chunks { segment, run, .. } => {
                 let run = &segment.chunks[run.first..run.first + run.count];
                 PlannedContent::Chunks(run.to_vec())
             }

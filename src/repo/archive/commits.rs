@@ -29,12 +29,12 @@ impl Archive {
     async fn read_index(&self) -> Result<CommitIndex, RepoError> {
         // Sorting needs a second copy.
         let each = 2 * (size_of::<Indexed>() + size_of::<u32>()) as u64;
-        let most = self.memory_left / each;
+        let max_count = self.memory_left / each;
         let mut commits: Vec<Indexed> = Vec::new();
         for chunk in 0..self.commits.len() {
             let found = self.commits_in(chunk).await?;
-            if (commits.len() + found.len()) as u64 > most {
-                let what = format!("a history of more than {most} commits");
+            if (commits.len() + found.len()) as u64 > max_count {
+                let what = format!("a history of more than {max_count} commits");
                 return Err(RepoError::TooLarge(what));
             }
             let found = found.iter().enumerate();
@@ -97,12 +97,12 @@ impl Archive {
 
     async fn read_targets(&self) -> Result<HashMap<GitId, GitId>, RepoError> {
         let mut targets: HashMap<GitId, GitId> = HashMap::new();
-        let most = (self.memory_left / TAG_TARGET_BYTES) as usize;
+        let max_count = (self.memory_left / TAG_TARGET_BYTES) as usize;
         for segment in self.segments() {
             for chunk in &segment.tags {
                 let group = self.group(segment, *chunk).await?;
-                if targets.len() + group.len() > most {
-                    let what = format!("a history of more than {most} annotated tags");
+                if targets.len() + group.len() > max_count {
+                    let what = format!("a history of more than {max_count} annotated tags");
                     return Err(RepoError::TooLarge(what));
                 }
                 let sample = self.sample.clone();

@@ -9,4 +9,4 @@ mod segment_index;
 
 pub(super) use commits::decode_commits_of;
 pub(super) use reader::check_commits;
-pub use reader::{Archive, Content};
+pub use reader::{Archive, ContentLocation};

@@ -14,8 +14,8 @@ use crate::repo::error::RepoError;
 use crate::repo::weighted_lru::WeightedLru;
 use walgit_format::MalformedNode;
 use walgit_format::archive::{
-    ArchivedRef, CommitMark, ContentGroup, Group, Objects, Run, Segment, StoredEntry, decode_group,
-    decode_tree,
+    ArchivedRef, ChunkRun, CommitMark, ContentGroup, Group, Objects, Segment, StoredEntry,
+    decode_group, decode_tree,
 };
 use walgit_format::chunk::{Budget, ChunkHash, ChunkRef, budget};
 use walgit_format::head::{AttachmentKind, GitId, Head};
@@ -23,10 +23,10 @@ use walrus_client::BlobStore;
 
 /// Stored bytes of neighbours to fetch together with a group: groups are read in
 /// sequence.
-const GROUP_WINDOW: u64 = 1 << 20;
+const GROUP_WINDOW_BYTES: u64 = 1 << 20;
 
 /// Stored bytes of neighbours to fetch together with a segment: all are read.
-const SEGMENT_WINDOW: u64 = 4 << 20;
+const SEGMENT_WINDOW_BYTES: u64 = 4 << 20;
 
 /// Most plain bytes of raw commits. A million commits have some 700 MB.
 const MAX_COMMIT_BYTES: u64 = 2 << 30;
@@ -36,7 +36,7 @@ const GROUP_CACHE_BYTES: u64 = 32 << 20;
 
 /// Location of a content.
 #[derive(Clone, Debug)]
-pub enum Content {
+pub enum ContentLocation {
     /// Part of a chunk of the segment.
     Part {
         /// The segment.
@@ -51,18 +51,18 @@ pub enum Content {
         /// The segment.
         segment: Arc<Segment>,
         /// Indexes of the chunks.
-        run: walgit_format::archive::Run,
+        run: walgit_format::archive::ChunkRun,
         /// Their plain bytes.
         len: u64,
     },
 }
 
-impl Content {
+impl ContentLocation {
     /// Its length in bytes.
     pub fn len(&self) -> u64 {
         match self {
-            Content::Part { part, .. } => u64::from(part.end - part.start),
-            Content::Chunks { len, .. } => *len,
+            ContentLocation::Part { part, .. } => u64::from(part.end - part.start),
+            ContentLocation::Chunks { len, .. } => *len,
         }
     }
 
@@ -88,7 +88,7 @@ pub struct Archive {
     pub(super) commits: Vec<ChunkRef>,
     /// The ID of any commit; determines the hash function.
     pub(super) sample: GitId,
-    /// The rest of [`budget::HISTORY`], for the indexes.
+    /// The rest of [`budget::HISTORY_BYTES`], for the indexes.
     pub(super) memory_left: u64,
     pub(super) index: OnceCell<CommitIndex>,
     pub(super) targets: OnceCell<HashMap<GitId, GitId>>,
@@ -103,17 +103,17 @@ impl Archive {
         head: &Head,
     ) -> Result<Option<Self>, RepoError> {
         let mut segments: Vec<Arc<Segment>> = Vec::new();
-        let mut budget = Budget::fixed(budget::HISTORY);
+        let mut budget = Budget::fixed(budget::HISTORY_BYTES);
         let table: Vec<ChunkRef> = head.attached(AttachmentKind::Archive).cloned().collect();
         let bytes: u64 = table.iter().map(|it| u64::from(it.raw_len)).sum();
-        if bytes > budget::HISTORY {
-            let most = budget::HISTORY >> 20;
-            let what = format!("a history whose segments have more than {most} MiB");
+        if bytes > budget::HISTORY_BYTES {
+            let max_size = budget::HISTORY_BYTES >> 20;
+            let what = format!("a history whose segments have more than {max_size} MiB");
             return Err(RepoError::TooLarge(what));
         }
         let mut before = 0u64;
         for (at, reference) in table.iter().enumerate() {
-            let raw = cache.get(store, &table, at, SEGMENT_WINDOW).await?;
+            let raw = cache.get(store, &table, at, SEGMENT_WINDOW_BYTES).await?;
             let (owned, left) = (reference.clone(), budget.left());
             let decode = move || Segment::decode_within(&raw, &owned, left);
             let decoded = offload(reference.raw_len as usize, decode).await?;
@@ -154,7 +154,9 @@ impl Archive {
     /// Bytes of memory that it occupies now.
     pub(crate) fn weight(&self) -> u64 {
         let index = self.index.get().map_or(0, CommitIndex::weight);
-        budget::HISTORY - self.memory_left + index + self.groups.weight(|group| group.weight())
+        budget::HISTORY_BYTES - self.memory_left
+            + index
+            + self.groups.weight(|group| group.weight())
     }
 
     /// Its segments, oldest first.
@@ -235,7 +237,7 @@ impl Archive {
     pub async fn chunk(&self, table: &[ChunkRef], index: usize) -> Result<Bytes, RepoError> {
         Ok(self
             .cache
-            .get(&self.store, table, index, GROUP_WINDOW)
+            .get(&self.store, table, index, GROUP_WINDOW_BYTES)
             .await?)
     }
 
@@ -258,17 +260,17 @@ impl Archive {
     ///
     /// # Errors
     /// [`RepoError::Malformed`] if there is no such content.
-    pub fn content(&self, number: u64) -> Result<Content, RepoError> {
+    pub fn content(&self, number: u64) -> Result<ContentLocation, RepoError> {
         let found = match self.place(number) {
             Some((segment, _, ObjectLocation::Grouped(group, at))) => {
                 let group = &segment.contents[group];
-                group.part(at).map(|part| Content::Part {
+                group.part(at).map(|part| ContentLocation::Part {
                     segment: segment.clone(),
                     chunk: group.chunk,
                     part,
                 })
             }
-            Some((segment, places, ObjectLocation::File(at))) => Some(Content::Chunks {
+            Some((segment, places, ObjectLocation::File(at))) => Some(ContentLocation::Chunks {
                 segment: segment.clone(),
                 run: segment.files[at],
                 len: places.bytes(segment.files[at]),
@@ -279,9 +281,9 @@ impl Archive {
     }
 
     /// The bytes of a content.
-    pub async fn bytes(&self, content: &Content) -> Result<Bytes, RepoError> {
+    pub async fn bytes(&self, content: &ContentLocation) -> Result<Bytes, RepoError> {
         match content {
-            Content::Part {
+            ContentLocation::Part {
                 segment,
                 chunk,
                 part,
@@ -291,7 +293,7 @@ impl Archive {
                 // groups.
                 Ok(raw.slice(part.start as usize..part.end as usize))
             }
-            Content::Chunks { segment, run, .. } => {
+            ContentLocation::Chunks { segment, run, .. } => {
                 let mut whole = BytesMut::new();
                 for index in run.first..run.first + run.count {
                     whole.extend_from_slice(&self.chunk(&segment.chunks, index).await?);
@@ -321,7 +323,7 @@ fn weight(segment: &Segment) -> u64 {
         + segment.trees.len() * size_of::<Group>()
         + segment.contents.len() * size_of::<ContentGroup>()
         + ends * size_of::<u32>()
-        + segment.files.len() * size_of::<Run>()
+        + segment.files.len() * size_of::<ChunkRun>()
         + segment.tags.len() * size_of::<usize>()
         // Once here and once in the roots of all segments.
         + segment.commits.len() * 2 * size_of::<CommitMark>()
@@ -335,8 +337,8 @@ fn weight(segment: &Segment) -> u64 {
 pub(crate) fn check_commits(chunks: &[ChunkRef]) -> Result<(), RepoError> {
     let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.raw_len)).sum();
     if bytes > MAX_COMMIT_BYTES {
-        let most = MAX_COMMIT_BYTES >> 30;
-        let what = format!("more than {most} GiB of commits in its history");
+        let max_size = MAX_COMMIT_BYTES >> 30;
+        let what = format!("more than {max_size} GiB of commits in its history");
         return Err(RepoError::TooLarge(what));
     }
     let mut seen = HashSet::with_capacity(chunks.len());

@@ -1,6 +1,6 @@
 //! Locations of the objects of a segment, by number.
 
-use walgit_format::archive::{Run, Segment};
+use walgit_format::archive::{ChunkRun, Segment};
 
 /// Location of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl SegmentIndex {
     }
 
     /// Plain bytes of a run of chunks.
-    pub(super) fn bytes(&self, run: Run) -> u64 {
+    pub(super) fn bytes(&self, run: ChunkRun) -> u64 {
         self.bytes[run.first + run.count] - self.bytes[run.first]
     }
 }

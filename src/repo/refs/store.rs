@@ -14,17 +14,17 @@ use walgit_format::names::RefName;
 use walrus_client::clock::unix_seconds;
 
 /// Characters that file names are not percent-encoded for.
-const FILE_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+const FILE_NAME_CHARS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 /// Minimum number of earlier values to keep per name.
 const MIN_HISTORY: usize = 100;
 /// Directory of the histories; not a valid repository name.
-const HISTORY: &str = ".history";
+const HISTORY_DIR: &str = ".history";
 /// Lock file held while a name is set or removed; not a valid repository name.
 /// Contains the number of changes.
-const LOCK: &str = ".lock";
+const LOCK_FILE: &str = ".lock";
 
 /// Maximum size of the file of a name, in bytes.
-const MAX_FILE: u64 = 64 << 10;
+const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// The names of one network, in a directory.
 #[derive(Clone, Debug)]
@@ -44,13 +44,13 @@ impl RefStore {
 
     fn log(&self, name: &RefName) -> AppendLog {
         let file = format!("{}.jsonl", file_name(name));
-        AppendLog::new(self.dir.join(HISTORY).join(file))
+        AppendLog::new(self.dir.join(HISTORY_DIR).join(file))
     }
 
     /// Returns the value of `name`, if any.
     pub fn get(&self, name: &RefName) -> Result<Option<NamedRef>, RefStoreError> {
         let path = self.file(name);
-        let why = match read_regular(&path, MAX_FILE) {
+        let why = match read_regular(&path, MAX_FILE_BYTES) {
             Ok(bytes) => match serde_json::from_slice(&bytes) {
                 Ok(named) => return Ok(Some(named)),
                 Err(error) => error.to_string(),
@@ -204,7 +204,7 @@ impl RefStore {
 
     /// Locks out other writers until dropped.
     fn lock(&self) -> Result<FileLock, RefStoreError> {
-        let path = self.dir.join(LOCK);
+        let path = self.dir.join(LOCK_FILE);
         let lock = || -> io::Result<FileLock> {
             walgit_durable::create_private_dir(&self.dir)?;
             let lock = FileLock::exclusive(&path)?;
@@ -217,7 +217,7 @@ impl RefStore {
 
     /// The generation, and the result of [`RefStore::list_all`] for it.
     pub fn list_generation(&self) -> Result<(Generation, Vec<ListedRef>), RefStoreError> {
-        let path = self.dir.join(LOCK);
+        let path = self.dir.join(LOCK_FILE);
         // Prevents a change between the increment of the counter and the write.
         // Without a lock file, no name was ever set.
         let _lock = if_exists(FileLock::shared(&path)).map_err(RefStoreError::io(&path))?;
@@ -226,7 +226,7 @@ impl RefStore {
 
     /// The current generation.
     pub fn generation(&self) -> Result<Generation, RefStoreError> {
-        let path = self.dir.join(LOCK);
+        let path = self.dir.join(LOCK_FILE);
         let read = || {
             let lock = if_exists(open_regular(&path))?;
             let dir = if_exists(std::fs::metadata(&self.dir))?;
@@ -303,7 +303,7 @@ fn if_exists<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 fn file_name(name: &RefName) -> String {
-    utf8_percent_encode(name.as_str(), FILE_NAME).to_string()
+    utf8_percent_encode(name.as_str(), FILE_NAME_CHARS).to_string()
 }
 
 /// The history entry for the current value, if the history lacks it: the value
@@ -331,7 +331,7 @@ mod tests {
     use walgit_format::chunk::BlobId;
 
     #[test]
-    fn a_name_stands_for_what_it_was_set_to_last() {
+    fn a_name_has_its_last_value() {
         let dir = tempfile::tempdir().unwrap();
         let store = RefStore::new(&dir.path().join("refs"));
         let name: RefName = "alice/ripgrep".parse().unwrap();
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn the_history_of_a_name_is_bounded_and_begins_with_what_was_there_before_it() {
+    fn the_history_of_a_name_is_bounded_and_begins_with_the_value_before_it() {
         let dir = tempfile::tempdir().unwrap();
         let store = RefStore::new(dir.path());
         let name: RefName = "it".parse().unwrap();
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_answered_with_the_known_ones() {
+    fn an_unknown_name_is_reported_with_the_known_names() {
         let dir = tempfile::tempdir().unwrap();
         let store = RefStore::new(dir.path());
         let address: Address = format!("walrus://{}", BlobId::from_bytes([3; 32]))

@@ -145,8 +145,8 @@ impl Reader {
         let mut at = range.start;
         let mut piece = vec![0; READ_SIZE];
         while at < range.end {
-            let room = READ_SIZE.min(range.end - at);
-            let read = || file.read_at(&mut piece[..room], at as u64);
+            let read_len = READ_SIZE.min(range.end - at);
+            let read = || file.read_at(&mut piece[..read_len], at as u64);
             let got = self.perform("read", name, read)?;
             if piece[..got] != content[at..at + got] || got == 0 {
                 let what = format!("{got} bytes at {at} of {}", name.display());

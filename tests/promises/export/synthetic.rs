@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use walgit_format::archive::{Run, Target};
+use walgit_format::archive::{ChunkRun, TreeTarget};
 use walgit_format::head::GitId;
 
 use super::leftovers;
@@ -61,7 +61,7 @@ fn object_stored_twice_is_exported_once() {
         .extend(large().into_iter().chain(large()));
     history.extra_chunks.push(contents());
     let runs = [(3, 1), (4, 1), (5, 1), (6, 2), (8, 2), (10, 1)];
-    history.segment.files = runs.map(|(first, count)| Run { first, count }).into();
+    history.segment.files = runs.map(|(first, count)| ChunkRun { first, count }).into();
     let dir = exported(&world, history);
     git(&dir, &["fsck", "--full", "--strict"]);
     let all = git(&dir, &["cat-file", "--batch-all-objects", "--batch-check"]);
@@ -137,12 +137,12 @@ fn missing_objects_are_reported_by_export() {
 fn trees_with_forward_references_are_refused() {
     for number in [0, 3, u64::MAX - 1] {
         assert_refused(
-            |history| history.tree[0].target = Target::Number(number),
+            |history| history.tree[0].target = TreeTarget::Number(number),
             "malformed",
         );
     }
     assert_refused(
-        |history| history.tree[0].target = Target::Id(Bytes::from_static(&[7; 20])),
+        |history| history.tree[0].target = TreeTarget::Id(Bytes::from_static(&[7; 20])),
         "malformed",
     );
     assert_refused(|history| history.segment.trees[0].count = 2, "malformed");

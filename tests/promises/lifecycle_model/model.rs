@@ -12,7 +12,7 @@ use walgit_fs::leases::Leases;
 use walgit_fs::lifecycle::fsck::{self, ReadScope};
 use walgit_fs::lifecycle::walk::Walk;
 use walgit_fs::lifecycle::{Ledger, LedgerEntry};
-use walgit_fs::maintenance::gc::{Outcome, UnneededBlob};
+use walgit_fs::maintenance::gc::{SweepOutcome, UnneededBlob};
 use walgit_fs::publish::{NoProgress, PublishError, PublishOptions, publish};
 use walgit_fs::repo::refs::{Expected, NamedRef, RefStore};
 use walrus_client::{BlobStore, LocalDir};
@@ -200,7 +200,7 @@ impl Model {
             Ok(report) => {
                 assert!(report.unreadable.is_empty(), "{:?}", report.unreadable);
                 self.reclaimed += report.reclaimed.bytes;
-                let met = |it: &&UnneededBlob| it.outcome == Outcome::Forgotten;
+                let met = |it: &&UnneededBlob| it.outcome == SweepOutcome::Forgotten;
                 assert_eq!(report.unneeded.iter().filter(met).count(), 0);
                 true
             }
@@ -345,7 +345,7 @@ impl Model {
                 }
                 let report = self.components.renew(self.store(), self.now).await;
                 assert!(
-                    report.failed.is_empty() && report.plan.gone.is_empty(),
+                    report.failed.is_empty() && report.plan.expired.is_empty(),
                     "{report:?}"
                 );
                 self.renewed += report.renewed;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use walgit_format::archive::{
-    ArchivedRef, CommitMark, ContentGroup, Group, PlannedSegment, Segment, StoredEntry, Target,
+    ArchivedRef, CommitMark, ContentGroup, Group, PlannedSegment, Segment, StoredEntry, TreeTarget,
     encode_group, encode_tree,
 };
 use walgit_format::blob::BlobBuilder;
@@ -80,7 +80,7 @@ impl SyntheticHistory {
         let entries = names.iter().zip(1..).map(|(name, number)| StoredEntry {
             mode: Bytes::from_static(b"100644"),
             name: Bytes::copy_from_slice(name.as_bytes()),
-            target: Target::Number(number),
+            target: TreeTarget::Number(number),
         });
         let commit = commit(&id(Tree, &raw), &[]);
         let tip = id(Commit, &commit);

@@ -70,7 +70,7 @@ fn flip(body: Body, place: u64, mask: u8) -> Body {
 /// Keeps the first `keep` bytes of a body; then it ends, or breaks.
 fn shorten(body: Body, keep: u64, breaks: bool) -> Body {
     let state = (body.into_data_stream(), keep, false);
-    let kept = stream::unfold(state, move |(mut parts, left, broken)| async move {
+    let shortened = stream::unfold(state, move |(mut parts, left, broken)| async move {
         if broken || (left == 0 && !breaks) {
             return None;
         }
@@ -86,7 +86,7 @@ fn shorten(body: Body, keep: u64, breaks: bool) -> Body {
         let sent = part.as_ref().map_or(0, Bytes::len) as u64;
         Some((part, (parts, left.saturating_sub(sent), false)))
     });
-    Body::from_stream(kept)
+    Body::from_stream(shortened)
 }
 
 #[cfg(test)]

@@ -177,7 +177,7 @@ impl FromStr for Fault {
                 Some((word, value)) => (word, Some(value)),
                 None => (word, None),
             };
-            let parser = Word { word, value };
+            let parser = FaultOption { word, value };
             match word {
                 "method" => condition.method = Some(parser.method()?),
                 "path" => condition.path = Some(parser.parsed()?),
@@ -218,12 +218,12 @@ impl FromStr for Fault {
 }
 
 /// One word and its value.
-struct Word<'a> {
+struct FaultOption<'a> {
     word: &'a str,
     value: Option<&'a str>,
 }
 
-impl Word<'_> {
+impl FaultOption<'_> {
     fn bad(&self) -> BadFault {
         BadFault::Value {
             word: self.word.into(),
@@ -284,7 +284,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_fault_or_an_error(text in "([a-z-]{1,14}(=[0-9a-z/.-]{0,8})?,?){0,4}") {
+        fn any_text_parses_as_a_fault_or_an_error(text in "([a-z-]{1,14}(=[0-9a-z/.-]{0,8})?,?){0,4}") {
             if let Ok(fault) = text.parse::<Fault>() {
                 prop_assert_eq!(fault.to_string(), text);
                 for number in [0, 1, u64::MAX] {
@@ -294,7 +294,7 @@ mod tests {
         }
 
         #[test]
-        fn any_words_are_a_fault_or_an_error(
+        fn any_options_parse_as_a_fault_or_an_error(
             words in proptest::collection::vec(0usize..16, 1..5),
             value in "[0-9]{0,20}(/[0-9]{0,20})?|-1|1e9|0[.]5|NaN|inf",
         ) {
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_word() {
+    fn errors_name_the_option() {
         for (text, says) in [
             ("", "`` is not known"),
             ("nonsense", "`nonsense` is not known"),

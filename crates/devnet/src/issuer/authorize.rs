@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::page::{Decision, form, page};
+use super::page::{SignInDecision, form, page};
 use super::sign_in_state::{AuthorizationRequest, OauthError};
 use crate::state::Shared;
 use walrus_client::auth::is_loopback;
@@ -60,7 +60,7 @@ pub(super) async fn show(
 /// `POST /oauth/authorize`.
 pub(super) async fn decide(
     State(server): State<Shared>,
-    Form(decision): Form<Decision>,
+    Form(decision): Form<SignInDecision>,
 ) -> Result<Response, OauthError> {
     let issuer = server.issuer()?;
     let mut state = issuer.state();

@@ -8,7 +8,7 @@ use axum::{Form, Json};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::page::{Decision, form, page};
+use super::page::{SignInDecision, form, page};
 use super::sign_in_state::{OauthError, POLL_INTERVAL, SIGN_IN_TIMEOUT};
 use crate::state::Shared;
 
@@ -65,7 +65,7 @@ pub(super) async fn show(
 /// `POST /oauth/device`.
 pub(super) async fn decide(
     State(server): State<Shared>,
-    Form(decision): Form<Decision>,
+    Form(decision): Form<SignInDecision>,
 ) -> Result<Response, OauthError> {
     let user = decision.allowed_by().ok_or(());
     let (status, text) = if server.issuer()?.state().decide(&decision.request, user) {

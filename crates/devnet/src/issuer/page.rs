@@ -51,7 +51,7 @@ pub(super) fn form(action: &str, hidden: (&str, &str), about: &str) -> String {
 /// Fields of the form: `request` is the ID of an authorization, `user_code` the code of a
 /// device.
 #[derive(Debug, Deserialize)]
-pub(super) struct Decision {
+pub(super) struct SignInDecision {
     #[serde(alias = "user_code")]
     pub(super) request: String,
     #[serde(default)]
@@ -59,7 +59,7 @@ pub(super) struct Decision {
     decision: String,
 }
 
-impl Decision {
+impl SignInDecision {
     /// Name of the user who allowed the request; `None` if denied.
     pub(super) fn allowed_by(&self) -> Option<String> {
         let user = self.user.trim();

@@ -75,7 +75,7 @@ pub(super) struct SignInState {
     pages: Cache<String, (AuthorizationRequest, Instant)>,
     codes: HashMap<String, (AuthorizationRequest, String, Instant)>,
     devices: Cache<String, Device>,
-    sign_ins: Vec<SignIn>,
+    sign_ins: Vec<PendingSignIn>,
 }
 
 /// Authorization request of a client.
@@ -97,7 +97,7 @@ struct Device {
 }
 
 /// A user signed in with a client.
-struct SignIn {
+struct PendingSignIn {
     user: String,
     client: String,
     access: HashMap<String, Instant>,
@@ -244,7 +244,7 @@ impl SignInState {
         client: &str,
         lifetime: Duration,
     ) -> Result<IssuedTokens, OauthError> {
-        let mut sign_in = SignIn {
+        let mut sign_in = PendingSignIn {
             user: user.into(),
             client: client.into(),
             access: HashMap::new(),
@@ -283,7 +283,8 @@ impl SignInState {
     /// Returns the user of an access token.
     pub(super) fn user_of(&self, token: &str) -> Option<String> {
         let now = Instant::now();
-        let valid = |sign_in: &&SignIn| sign_in.access.get(token).is_some_and(|end| now < *end);
+        let valid =
+            |sign_in: &&PendingSignIn| sign_in.access.get(token).is_some_and(|end| now < *end);
         let sign_in = self.sign_ins.iter().find(valid)?;
         Some(sign_in.user.clone())
     }
@@ -307,7 +308,7 @@ impl Device {
     }
 }
 
-impl SignIn {
+impl PendingSignIn {
     fn issue(&mut self, lifetime: Duration) -> Result<IssuedTokens, OauthError> {
         let tokens = IssuedTokens {
             access: random_token()?,

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::layout::{
-    Entry, HAS_TAGS, INDEX_COLUMNS, INDEX_HEAD, MAX_MEMBERS, MEMBER_HEAD, Member, Patch,
-    QuiltError, VERSION, is_identifier, symbol_offset,
+    HAS_TAGS, INDEX_COLUMNS, INDEX_HEADER_LEN, IndexEntry, MAX_MEMBERS, MEMBER_HEADER_LEN, Member,
+    Patch, QuiltError, VERSION, is_identifier, symbol_offset,
 };
-use crate::blob_id::{COLUMNS, MAX_SYMBOL, ROWS};
+use crate::blob_id::{COLUMNS, MAX_SYMBOL_LEN, ROWS};
 
 /// Encodes files as a quilt; returns its blob and the location of each file.
 ///
@@ -27,15 +27,15 @@ pub fn encode(mut members: Vec<Member>) -> Result<(Vec<u8>, Vec<Patch>), QuiltEr
         return Err(QuiltError::Duplicate(pair[0].identifier.clone()));
     }
     let heads = members.iter().map(head).collect::<Result<Vec<_>, _>>()?;
-    let mut index: Vec<Entry> = (members.iter())
-        .map(|member| Entry {
+    let mut index: Vec<IndexEntry> = (members.iter())
+        .map(|member| IndexEntry {
             end: 0,
             identifier: member.identifier.clone(),
             tags: member.tags.clone(),
         })
         .collect();
     // An end column always takes two bytes, so the length is already known.
-    let index_len = (INDEX_HEAD + bcs(&index)?.len()) as u64;
+    let index_len = (INDEX_HEADER_LEN + bcs(&index)?.len()) as u64;
     let sizes: Vec<u64> = std::iter::once(index_len)
         .chain(
             heads
@@ -85,10 +85,10 @@ pub fn blob_len(members: &[(u64, u64)]) -> Result<u64, QuiltError> {
     // End column, identifier, no tags.
     let entries = members.iter().map(|(name, _)| 2 + prefixed(*name) + 1);
     let index = prefixed(members.len() as u64) - members.len() as u64 + entries.sum::<u64>();
-    let heads = members
-        .iter()
-        .map(|(name, content)| (MEMBER_HEAD as u64 + 2 + prefixed(*name)).saturating_add(*content));
-    let sizes: Vec<u64> = std::iter::once(INDEX_HEAD as u64 + index)
+    let heads = members.iter().map(|(name, content)| {
+        (MEMBER_HEADER_LEN as u64 + 2 + prefixed(*name)).saturating_add(*content)
+    });
+    let sizes: Vec<u64> = std::iter::once(INDEX_HEADER_LEN as u64 + index)
         .chain(heads)
         .collect();
     Ok(symbol_size(&sizes)? * (ROWS * COLUMNS) as u64)
@@ -145,7 +145,7 @@ fn symbol_size(sizes: &[u64]) -> Result<u64, QuiltError> {
     };
     let index = sizes.first().copied().unwrap_or_default();
     let mut low = index.div_ceil(rows * INDEX_COLUMNS).max(1);
-    let mut high = MAX_SYMBOL + 1;
+    let mut high = MAX_SYMBOL_LEN + 1;
     while low < high {
         let middle = low.midpoint(high);
         if fits(middle) {
@@ -155,7 +155,7 @@ fn symbol_size(sizes: &[u64]) -> Result<u64, QuiltError> {
         }
     }
     match low.next_multiple_of(2) {
-        symbol if symbol > MAX_SYMBOL => Err(QuiltError::TooLarge("the whole")),
+        symbol if symbol > MAX_SYMBOL_LEN => Err(QuiltError::TooLarge("the whole")),
         symbol => Ok(symbol),
     }
 }

@@ -19,15 +19,15 @@ pub const MAX_MEMBERS: usize = COLUMNS - 1;
 pub(super) const INDEX_COLUMNS: u64 = 10;
 /// Longest index that a reader accepts, in bytes. The index of a full quilt with long
 /// names takes a tenth of it; decoded, it takes several times its length in memory.
-pub(super) const MAX_INDEX: usize = 4 << 20;
+pub(super) const MAX_INDEX_LEN: usize = 4 << 20;
 /// Most tags of a member that a reader accepts.
 pub(super) const MAX_TAGS: usize = 4096;
 /// Version of this encoding.
 pub(super) const VERSION: u8 = 1;
 /// Bytes before the index: version and length.
-pub(super) const INDEX_HEAD: usize = 5;
+pub(super) const INDEX_HEADER_LEN: usize = 5;
 /// Bytes before a member's identifier: version, length and mask.
-pub(super) const MEMBER_HEAD: usize = 6;
+pub(super) const MEMBER_HEADER_LEN: usize = 6;
 /// Mask bit: the member has tags.
 pub(super) const HAS_TAGS: u8 = 1;
 
@@ -118,7 +118,7 @@ impl FromStr for PatchId {
 
 /// An entry of the encoded index: a member starts at the end of the previous one.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(super) struct IndexEntry {
     pub(super) end: u16,
     pub(super) identifier: String,
     pub(super) tags: Tags,

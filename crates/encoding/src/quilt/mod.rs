@@ -34,7 +34,7 @@ pub use read::{Quilt, ReadAt};
 mod tests {
     use bytes::Bytes;
 
-    use super::layout::{Entry, MAX_INDEX, VERSION, symbol_offset};
+    use super::layout::{IndexEntry, MAX_INDEX_LEN, VERSION, symbol_offset};
     use super::*;
     use crate::blob_id::{COLUMNS, ROWS, blob_id};
 
@@ -137,19 +137,19 @@ mod tests {
     /// Returns a blob whose index contains this encoded list of entries, in symbols of
     /// 1024 bytes.
     fn with_index(list: &[u8]) -> Vec<u8> {
-        const SYMBOL: usize = 1024;
-        let mut blob = vec![0; SYMBOL * ROWS * COLUMNS];
+        const SYMBOL_LEN: usize = 1024;
+        let mut blob = vec![0; SYMBOL_LEN * ROWS * COLUMNS];
         let mut piece = vec![VERSION];
         piece.extend((list.len() as u32).to_le_bytes());
         piece.extend(list);
         for (at, byte) in piece.into_iter().enumerate() {
-            blob[symbol_offset(0, at / SYMBOL, SYMBOL) + at % SYMBOL] = byte;
+            blob[symbol_offset(0, at / SYMBOL_LEN, SYMBOL_LEN) + at % SYMBOL_LEN] = byte;
         }
         blob
     }
 
     fn entries(list: &[(u16, &str)]) -> Vec<u8> {
-        let entry = |&(end, identifier): &(u16, &str)| Entry {
+        let entry = |&(end, identifier): &(u16, &str)| IndexEntry {
             end,
             identifier: identifier.into(),
             tags: Tags::new(),
@@ -170,14 +170,14 @@ mod tests {
             ["a", "b\n"],
             ["a", "b "],
         ] {
-            let said = refused(&entries(&[(2, names[0]), (3, names[1])]));
-            assert!(said.contains("not allowed"), "{said}");
+            let refusal = refused(&entries(&[(2, names[0]), (3, names[1])]));
+            assert!(refusal.contains("not allowed"), "{refusal}");
         }
         assert!(refused(&entries(&[(2, "a"), (3, "a")])).contains("two files"));
         // Columns that overlap, are empty, go backwards, or exceed the quilt.
         for ends in [[2, 2], [3, 2], [2, 1], [2, 668], [0, 1], [2, u16::MAX]] {
-            let said = refused(&entries(&[(ends[0], "a"), (ends[1], "b")]));
-            assert!(said.contains("not in order"), "{ends:?}: {said}");
+            let refusal = refused(&entries(&[(ends[0], "a"), (ends[1], "b")]));
+            assert!(refusal.contains("not in order"), "{ends:?}: {refusal}");
         }
         // Entries that would take gigabytes, and counts of missing entries.
         let many = [&[0xff, 0xff, 0x3f][..], &[1, 0, 0, 0].repeat(800_000)].concat();
@@ -193,17 +193,17 @@ mod tests {
         let tags = (0..5000)
             .map(|n| (format!("{n:05}"), String::new()))
             .collect();
-        let entry = Entry {
+        let entry = IndexEntry {
             end: 2,
             identifier: "a".into(),
             tags,
         };
         assert!(refused(&bcs::to_bytes(&[entry].to_vec()).unwrap()).contains("not allowed"));
-        assert!(refused(&vec![0; MAX_INDEX + 1]).contains("too long"));
+        assert!(refused(&vec![0; MAX_INDEX_LEN + 1]).contains("too long"));
     }
 
     #[test]
-    fn damage_is_an_error_whatever_it_hits() {
+    fn any_damage_of_a_quilt_is_an_error() {
         let members = vec![member("one", 700, &[("k", "v")]), member("two", 900, &[])];
         let (honest, patches) = encode(members).unwrap();
         // The bytes read to find a member: the first cells of each piece.

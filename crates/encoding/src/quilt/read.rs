@@ -6,10 +6,10 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use super::layout::{
-    Entry, HAS_TAGS, INDEX_COLUMNS, INDEX_HEAD, MAX_INDEX, MAX_MEMBERS, MAX_TAGS, MEMBER_HEAD,
-    Patch, QuiltError, VERSION, is_identifier, symbol_offset,
+    HAS_TAGS, INDEX_COLUMNS, INDEX_HEADER_LEN, IndexEntry, MAX_INDEX_LEN, MAX_MEMBERS, MAX_TAGS,
+    MEMBER_HEADER_LEN, Patch, QuiltError, VERSION, is_identifier, symbol_offset,
 };
-use crate::blob_id::{COLUMNS, MAX_SYMBOL, ROWS};
+use crate::blob_id::{COLUMNS, MAX_SYMBOL_LEN, ROWS};
 
 /// Random access to bytes.
 pub trait ReadAt {
@@ -48,7 +48,7 @@ impl<R: ReadAt> Quilt<R> {
     pub fn open(blob: R, len: u64) -> Result<Self, QuiltError> {
         let cells = (ROWS * COLUMNS) as u64;
         match len / cells {
-            symbol @ 1..=MAX_SYMBOL if len.is_multiple_of(cells) => Ok(Quilt {
+            symbol @ 1..=MAX_SYMBOL_LEN if len.is_multiple_of(cells) => Ok(Quilt {
                 blob,
                 symbol: symbol as usize,
             }),
@@ -61,26 +61,26 @@ impl<R: ReadAt> Quilt<R> {
     /// # Errors
     /// [`QuiltError::Damaged`], and when reading fails.
     pub fn index(&self) -> Result<Vec<Patch>, QuiltError> {
-        let [version, len @ ..] = self.array::<INDEX_HEAD>(0, 0)?;
+        let [version, len @ ..] = self.array::<INDEX_HEADER_LEN>(0, 0)?;
         if version != VERSION {
             return Err(QuiltError::Damaged("its version is not 1"));
         }
         let len = u32::from_le_bytes(len) as usize;
         let column = self.symbol * ROWS;
-        if INDEX_HEAD + len > column * INDEX_COLUMNS as usize || len > MAX_INDEX {
+        if INDEX_HEADER_LEN + len > column * INDEX_COLUMNS as usize || len > MAX_INDEX_LEN {
             return Err(QuiltError::Damaged("its index is too long"));
         }
-        let index = self.take(0, INDEX_HEAD, len)?;
+        let index = self.take(0, INDEX_HEADER_LEN, len)?;
         // Entries take far more memory decoded than encoded.
         if count(&index).is_none_or(|count| count > MAX_MEMBERS) {
             return Err(QuiltError::Damaged("its index has too many entries"));
         }
-        let entries: Vec<Entry> =
+        let entries: Vec<IndexEntry> =
             bcs::from_bytes(&index).map_err(|_| QuiltError::Damaged("its index cannot be read"))?;
         let mut names = HashSet::new();
-        let mut start = (INDEX_HEAD + len).div_ceil(column) as u16;
+        let mut start = (INDEX_HEADER_LEN + len).div_ceil(column) as u16;
         let mut patches = Vec::with_capacity(entries.len());
-        for Entry {
+        for IndexEntry {
             end,
             identifier,
             tags,
@@ -113,12 +113,12 @@ impl<R: ReadAt> Quilt<R> {
     /// reading fails.
     pub fn content(&self, patch: &Patch) -> Result<Vec<u8>, QuiltError> {
         let first = patch.start;
-        let [version, len @ .., mask] = self.array::<MEMBER_HEAD>(first, 0)?;
+        let [version, len @ .., mask] = self.array::<MEMBER_HEADER_LEN>(first, 0)?;
         if version != VERSION {
             return Err(QuiltError::Damaged("a file's version is not 1"));
         }
-        let end = MEMBER_HEAD + u32::from_le_bytes(len) as usize;
-        let mut at = MEMBER_HEAD;
+        let end = MEMBER_HEADER_LEN + u32::from_le_bytes(len) as usize;
+        let mut at = MEMBER_HEADER_LEN;
         for _ in 0..1 + usize::from(mask & HAS_TAGS) {
             at += 2 + usize::from(u16::from_le_bytes(self.array(first, at)?));
         }

@@ -16,5 +16,7 @@ mod segment;
 mod tree;
 
 pub use group::{Objects, decode_group, encode_group};
-pub use segment::{ArchivedRef, CommitMark, ContentGroup, Group, PlannedSegment, Run, Segment};
-pub use tree::{RawEntry, StoredEntry, Target, decode_tree, encode_tree, parse_tree, raw_tree};
+pub use segment::{
+    ArchivedRef, ChunkRun, CommitMark, ContentGroup, Group, PlannedSegment, Segment,
+};
+pub use tree::{RawEntry, StoredEntry, TreeTarget, decode_tree, encode_tree, parse_tree, raw_tree};

@@ -7,13 +7,13 @@ use crate::chunk::{ChunkRef, PlannedChunk, budget};
 use crate::id::GitId;
 use crate::malformed::MalformedNode;
 use crate::names::check_full_ref_name;
-use crate::table::{self, Origin, UsedChunks};
+use crate::table::{self, NodeOrigin, UsedChunks};
 use crate::wire::{Reader, Write};
 
 const MAGIC: u8 = b'A';
 const VERSION: u8 = 1;
 /// Longest name of a ref, in bytes.
-const MAX_REF: usize = 4096;
+const MAX_REF_BYTES: usize = 4096;
 /// Length of the prefix of a commit ID in a segment, in bytes.
 const COMMIT_PREFIX_LEN: usize = 8;
 
@@ -45,7 +45,7 @@ impl ContentGroup {
 
 /// A content that consists of consecutive chunks of the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct ChunkRun {
     /// Index of the first chunk.
     pub first: usize,
     /// Number of chunks.
@@ -92,7 +92,7 @@ pub struct Segment<C = ChunkRef> {
     /// Contents in groups.
     pub contents: Vec<ContentGroup>,
     /// Contents that are chunks.
-    pub files: Vec<Run>,
+    pub files: Vec<ChunkRun>,
     /// Chunks that are groups of annotated tags.
     pub tags: Vec<usize>,
     /// Commits whose trees are in this segment.
@@ -219,7 +219,7 @@ impl PlannedSegment {
 impl Segment {
     /// Decodes the segment at `reference`.
     pub fn decode(raw: &Bytes, reference: &ChunkRef) -> Result<Self, MalformedNode> {
-        Self::decode_within(raw, reference, budget::NODE)
+        Self::decode_within(raw, reference, budget::NODE_BYTES)
     }
 
     /// Like [`decode`](Self::decode), in at most `ceiling` bytes of memory.
@@ -230,7 +230,7 @@ impl Segment {
     ) -> Result<Self, MalformedNode> {
         let mut reader = Reader::within(raw, ceiling);
         reader.header(MAGIC, VERSION, "segment of a history")?;
-        let chunks = table::read(&mut reader, Origin::of(reference))?;
+        let chunks = table::read(&mut reader, NodeOrigin::of(reference))?;
         let before = reader.uint()?;
         let mut sum = before;
         let mut add = |count: u64| {
@@ -280,7 +280,7 @@ impl Segment {
                 return Err(MalformedNode::Index(end));
             }
             follows = end;
-            Ok(Run {
+            Ok(ChunkRun {
                 first: first as usize,
                 count: count as usize,
             })
@@ -295,12 +295,12 @@ impl Segment {
             })
         })?;
         let refs = reader.list(2, |reader| {
-            let name = reader.copied(MAX_REF)?;
+            let name = reader.copied(MAX_REF_BYTES)?;
             check_full_ref_name(&name)?;
             let id = reader.id()?;
             Ok(ArchivedRef { name, id })
         })?;
-        let head = reader.copied(MAX_REF)?;
+        let head = reader.copied(MAX_REF_BYTES)?;
         let shallow = reader.list(1, Reader::id)?;
         reader.finish()?;
         Ok(Segment {
@@ -344,7 +344,7 @@ mod tests {
             files in proptest::collection::vec((prop_oneof![0usize..5, any::<usize>()], 0usize..4), 0..3),
             tags in proptest::collection::vec(0usize..4, 0..2),
             commits in proptest::collection::vec(any::<([u8; 8], u64)>(), 0..3),
-            refs in proptest::collection::vec((prop_oneof![Just(9usize), Just(MAX_REF + 1)], 0usize..40), 0..3),
+            refs in proptest::collection::vec((prop_oneof![Just(9usize), Just(MAX_REF_BYTES + 1)], 0usize..40), 0..3),
             shallow in proptest::collection::vec(0usize..40, 0..2),
         ) -> PlannedSegment {
             let id = |len| GitId(vec![7; len]);
@@ -353,7 +353,7 @@ mod tests {
                 before,
                 trees: trees.into_iter().map(|(chunk, count)| Group { chunk, count }).collect(),
                 contents: contents.into_iter().map(|(chunk, ends)| ContentGroup { chunk, ends }).collect(),
-                files: files.into_iter().map(|(first, count)| Run { first, count }).collect(),
+                files: files.into_iter().map(|(first, count)| ChunkRun { first, count }).collect(),
                 tags,
                 commits: commits.into_iter().map(|(name, tree)| CommitMark { name, tree }).collect(),
                 refs: refs.into_iter().map(|(name, len)| ArchivedRef { name: vec![b'r'; name].into(), id: id(len) }).collect(),
@@ -365,7 +365,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_segment_holds_it_reads_as_written_or_is_refused(segment in any_segment(), end in -9i64..9) {
+        fn arbitrary_segments_decode_as_encoded_or_are_refused(segment in any_segment(), end in -9i64..9) {
             let Ok(raw) = segment.encode(end) else { return Ok(()) };
             let raw = Bytes::from(raw);
             let read = Segment::decode(&raw, &ChunkRef::nominal_node(&raw)).unwrap();

@@ -12,15 +12,15 @@ const MODES: [&[u8]; 6] = [
     b"100644", b"100755", b"40000", b"120000", b"160000", b"100664",
 ];
 /// Longest mode, in bytes.
-const MAX_MODE: usize = 16;
+const MAX_MODE_BYTES: usize = 16;
 /// Longest name, in bytes: more than any file system allows.
-const MAX_NAME: usize = 4096;
+const MAX_NAME_BYTES: usize = 4096;
 /// Longest ID, in bytes: SHA-256.
-const MAX_ID: usize = 32;
+const MAX_ID_BYTES: usize = 32;
 
 /// The target of a tree entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum TreeTarget {
     /// An object of the archive.
     Number(u64),
     /// The ID of an object outside the archive, such as a submodule's commit.
@@ -35,7 +35,7 @@ pub struct StoredEntry {
     /// Name of the entry.
     pub name: Bytes,
     /// Target of the entry.
-    pub target: Target,
+    pub target: TreeTarget,
 }
 
 impl StoredEntry {
@@ -57,8 +57,8 @@ impl StoredEntry {
 pub fn encode_tree(entries: &[StoredEntry]) -> Result<Vec<u8>, EncodeError> {
     let mut out = Vec::with_capacity(entries.len() * 24);
     for entry in entries {
-        check_len("a file mode", entry.mode.len(), MAX_MODE)?;
-        check_len("a file name", entry.name.len(), MAX_NAME)?;
+        check_len("a file mode", entry.mode.len(), MAX_MODE_BYTES)?;
+        check_len("a file name", entry.name.len(), MAX_NAME_BYTES)?;
         match MODES.iter().position(|mode| *mode == &entry.mode[..]) {
             Some(number) => out.push(number as u8 + 1),
             None => {
@@ -68,11 +68,11 @@ pub fn encode_tree(entries: &[StoredEntry]) -> Result<Vec<u8>, EncodeError> {
         }
         out.string(&entry.name);
         match &entry.target {
-            Target::Number(number) => {
+            TreeTarget::Number(number) => {
                 out.uint(number.checked_add(1).ok_or(EncodeError::Offset)?);
             }
-            Target::Id(id) => {
-                check_len("a git ID", id.len(), MAX_ID)?;
+            TreeTarget::Id(id) => {
+                check_len("a git ID", id.len(), MAX_ID_BYTES)?;
                 out.uint(0);
                 out.string(id);
             }
@@ -89,16 +89,16 @@ pub fn decode_tree(raw: &Bytes) -> Result<Vec<StoredEntry>, MalformedNode> {
         // Twice, because a growing vector doubles its capacity.
         reader.charge::<[StoredEntry; 2]>(1)?;
         let mode = match reader.byte()? {
-            0 => reader.slice(raw, MAX_MODE)?,
+            0 => reader.slice(raw, MAX_MODE_BYTES)?,
             number => {
                 let mode = MODES.get(usize::from(number) - 1);
                 Bytes::from_static(mode.ok_or(MalformedNode::Index(number.into()))?)
             }
         };
-        let name = reader.slice(raw, MAX_NAME)?;
+        let name = reader.slice(raw, MAX_NAME_BYTES)?;
         let target = match reader.uint()?.checked_sub(1) {
-            Some(number) => Target::Number(number),
-            None => Target::Id(reader.slice(raw, MAX_ID)?),
+            Some(number) => TreeTarget::Number(number),
+            None => TreeTarget::Id(reader.slice(raw, MAX_ID_BYTES)?),
         };
         entries.push(StoredEntry { mode, name, target });
     }
@@ -171,10 +171,10 @@ pub fn raw_tree<'i>(
         raw.extend_from_slice(&entry.name);
         raw.push(0);
         match &entry.target {
-            Target::Number(number) => {
+            TreeTarget::Number(number) => {
                 raw.extend_from_slice(id(*number).ok_or(MalformedNode::Index(*number))?);
             }
-            Target::Id(id) => raw.extend_from_slice(id),
+            TreeTarget::Id(id) => raw.extend_from_slice(id),
         }
     }
     Ok(raw)
@@ -191,8 +191,8 @@ mod tests {
             Just(Bytes::from_static(b"040000")),
         ];
         let target = prop_oneof![
-            any::<u32>().prop_map(|number| Target::Number(number.into())),
-            any::<[u8; 20]>().prop_map(|id| Target::Id(Bytes::copy_from_slice(&id))),
+            any::<u32>().prop_map(|number| TreeTarget::Number(number.into())),
+            any::<[u8; 20]>().prop_map(|id| TreeTarget::Id(Bytes::copy_from_slice(&id))),
         ];
         let name = "[^\0/]{1,20}".prop_map(Bytes::from);
         let entry = (mode, name, target).prop_map(|(mode, name, target)| StoredEntry {
@@ -211,13 +211,13 @@ mod tests {
         }
 
         #[test]
-        fn whatever_its_entries_a_tree_reads_as_written_or_is_refused(
+        fn arbitrary_trees_decode_as_encoded_or_are_refused(
             mode in proptest::collection::vec(any::<u8>(), 0..20),
-            name in prop_oneof![Just(3usize), Just(MAX_NAME), Just(MAX_NAME + 1)],
+            name in prop_oneof![Just(3usize), Just(MAX_NAME_BYTES), Just(MAX_NAME_BYTES + 1)],
             target in prop_oneof![
-                any::<u64>().prop_map(Target::Number),
-                Just(Target::Number(u64::MAX)),
-                (0usize..40).prop_map(|len| Target::Id(vec![1; len].into())),
+                any::<u64>().prop_map(TreeTarget::Number),
+                Just(TreeTarget::Number(u64::MAX)),
+                (0usize..40).prop_map(|len| TreeTarget::Id(vec![1; len].into())),
             ],
         ) {
             let entries = [StoredEntry { mode: mode.into(), name: vec![b'n'; name].into(), target }];
@@ -227,7 +227,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_the_bytes_a_tree_is_bounded(raw in proptest::collection::vec(any::<u8>(), 0..500)) {
+        fn arbitrary_bytes_never_decode_to_an_unbounded_tree(raw in proptest::collection::vec(any::<u8>(), 0..500)) {
             if let Ok(entries) = decode_tree(&Bytes::from(raw.clone())) {
                 prop_assert!(entries.len() <= raw.len());
             }

@@ -11,14 +11,14 @@ use super::move_object::{MoveObject, id_in};
 use crate::id::ObjectId;
 
 #[derive(Deserialize)]
-struct Answer {
+struct GraphQlResponse {
     data: Option<Value>,
     #[serde(default)]
-    errors: Vec<Complaint>,
+    errors: Vec<GraphQlError>,
 }
 
 #[derive(Deserialize)]
-struct Complaint {
+struct GraphQlError {
     message: String,
 }
 
@@ -27,7 +27,7 @@ struct Complaint {
 /// # Errors
 /// The error message of the node, or a description of the malformed response.
 pub fn data(text: &[u8]) -> Result<Value, String> {
-    let answer: Answer = serde_json::from_slice(text)
+    let answer: GraphQlResponse = serde_json::from_slice(text)
         .map_err(|error| format!("it is not a GraphQL response ({error})"))?;
     match answer.errors.into_iter().next() {
         Some(complaint) => Err(complaint.message),
@@ -64,13 +64,13 @@ pub fn objects(data: &Value, asked: &[ObjectId]) -> Result<Vec<MoveObject>, Chai
 }
 
 /// Entries of a table: names, and their objects.
-type Entries = Vec<(String, ObjectId)>;
+type TableEntries = Vec<(String, ObjectId)>;
 
 /// Returns a page of the entries of table `id`, and the cursor of the next page.
 ///
 /// # Errors
 /// [`ChainError::NotThat`] if the object is not a table of names.
-pub fn table(data: &Value, id: ObjectId) -> Result<(Entries, Option<Value>), ChainError> {
+pub fn table(data: &Value, id: ObjectId) -> Result<(TableEntries, Option<Value>), ChainError> {
     let fields = &data["address"]["dynamicFields"];
     let mut entries = Vec::new();
     for node in fields["nodes"].as_array().into_iter().flatten() {

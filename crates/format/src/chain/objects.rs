@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn both_layouts_of_a_repository_are_told_apart() {
+    fn both_layouts_of_a_repository_are_detected() {
         let blob = "OxEGFEyAQVc4UL_-JKbykm5e6YS8kMfjVlEQOahIbY0";
         let one = object(
             "Repository",
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn inline_content_is_read_in_every_form_and_held_to_its_size() {
+    fn inline_content_is_decoded_in_every_form_and_must_have_its_size() {
         for form in [
             json!("YWJj"),
             json!([97, 98, 99]),

@@ -11,10 +11,10 @@
 //!
 //! | kind of input | ceiling | what honest input needs |
 //! |---|---|---|
-//! | directory, chunk list, group, tree, commits | [`NODE`] | 450,000 files with content in one directory: 120 MiB |
-//! | head | [`HEAD`] | 10,000 branches and tags with a tree each: 6 MiB |
-//! | history, all segments and their index | [`HISTORY`] | a million commits, ten million contents: 120 MiB |
-//! | tree in memory (manifests, Sui objects, old commits) | [`TREE`] | 400,000 files: 100 MiB |
+//! | directory, chunk list, group, tree, commits | [`NODE_BYTES`] | 450,000 files with content in one directory: 120 MiB |
+//! | head | [`HEAD_BYTES`] | 10,000 branches and tags with a tree each: 6 MiB |
+//! | history, all segments and their index | [`HISTORY_BYTES`] | a million commits, ten million contents: 120 MiB |
+//! | tree in memory (manifests, Sui objects, old commits) | [`TREE_BYTES`] | 400,000 files: 100 MiB |
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -24,24 +24,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 ///
 /// The smallest honest entries are empty files with short names: 10 bytes that take 100
 /// in memory.
-pub const FACTOR: u64 = 16;
+pub const MEMORY_PER_INPUT_BYTE: u64 = 16;
 /// Bytes of memory that any input may use, regardless of its length.
-pub const BASE: u64 = 1 << 20;
+pub const BASE_BYTES: u64 = 1 << 20;
 /// Most bytes of memory that one decoded node may use, its plain bytes included.
-pub const NODE: u64 = 128 << 20;
+pub const NODE_BYTES: u64 = 128 << 20;
 /// Most bytes of memory that a decoded head may use: a mount keeps it.
-pub const HEAD: u64 = 32 << 20;
+pub const HEAD_BYTES: u64 = 32 << 20;
 /// Most bytes of memory that an open history may use.
-pub const HISTORY: u64 = 128 << 20;
+pub const HISTORY_BYTES: u64 = 128 << 20;
 /// Most bytes of memory that a tree without stored directory nodes may use.
-pub const TREE: u64 = 96 << 20;
+pub const TREE_BYTES: u64 = 96 << 20;
 /// Most dictionaries of a repository.
 pub const MAX_DICTIONARIES: usize = 1024;
 /// Most plain bytes of all dictionaries of a repository.
 pub const MAX_DICTIONARY_BYTES: u64 = 64 << 20;
 
 /// Charges between two checks for cancellation.
-const STOP_EVERY: u32 = 4096;
+const STOP_CHECK_INTERVAL: u32 = 4096;
 
 /// Why a decoder stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,9 @@ pub struct Budget {
 impl Budget {
     /// Returns the budget for `input` bytes, limited to `ceiling` bytes.
     pub fn of(input: usize, ceiling: u64) -> Self {
-        let proportional = (input as u64).saturating_mul(FACTOR).saturating_add(BASE);
+        let proportional = (input as u64)
+            .saturating_mul(MEMORY_PER_INPUT_BYTE)
+            .saturating_add(BASE_BYTES);
         Budget::fixed(proportional.min(ceiling))
     }
 
@@ -105,7 +107,9 @@ impl Budget {
     /// work was cancelled.
     pub fn charge(&mut self, bytes: u64) -> Result<(), Refused> {
         self.charges = self.charges.wrapping_add(1);
-        if self.charges.is_multiple_of(STOP_EVERY) && self.stop.as_ref().is_some_and(Stop::is_set) {
+        if self.charges.is_multiple_of(STOP_CHECK_INTERVAL)
+            && self.stop.as_ref().is_some_and(Stop::is_set)
+        {
             return Err(Refused::Stopped);
         }
         let limit = self.limit;
@@ -161,8 +165,12 @@ mod tests {
 
     #[test]
     fn a_budget_grows_with_the_input_up_to_its_ceiling() {
-        for (input, most) in [(0, BASE), (1000, BASE + 16_000), (1 << 30, NODE)] {
-            let mut budget = Budget::of(input, NODE);
+        for (input, most) in [
+            (0, BASE_BYTES),
+            (1000, BASE_BYTES + 16_000),
+            (1 << 30, NODE_BYTES),
+        ] {
+            let mut budget = Budget::of(input, NODE_BYTES);
             budget.charge(most).unwrap();
             assert_eq!(budget.charge(1), Err(Refused::OverBudget { limit: most }));
             assert_eq!(budget.used(), most);
@@ -175,10 +183,10 @@ mod tests {
         stop.during(|| {
             let mut budget = Budget::fixed(u64::MAX);
             stop.set();
-            let refused = (0..=STOP_EVERY).find_map(|_| budget.charge(1).err());
+            let refused = (0..=STOP_CHECK_INTERVAL).find_map(|_| budget.charge(1).err());
             assert_eq!(refused, Some(Refused::Stopped));
         });
         let mut unaffected = Budget::fixed(u64::MAX);
-        assert!((0..=STOP_EVERY).all(|_| unaffected.charge(1).is_ok()));
+        assert!((0..=STOP_CHECK_INTERVAL).all(|_| unaffected.charge(1).is_ok()));
     }
 }

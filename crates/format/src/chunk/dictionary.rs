@@ -12,10 +12,10 @@ use super::codec::{Codec, EncodedChunk, MAX_WINDOW_LOG, pays};
 use crate::id::ChunkHash;
 
 /// Prepared dictionaries that a thread caches. A repository has a handful.
-const READY: usize = 8;
+const MAX_PREPARED_DICTIONARIES: usize = 8;
 /// Longest dictionary that a thread caches, in bytes: publishers make 112 KiB, and every
 /// thread has its own cache.
-const LONGEST_READY: usize = 256 << 10;
+const MAX_PREPARED_BYTES: usize = 256 << 10;
 
 /// A compression dictionary, prepared for one level.
 pub struct Dictionary {
@@ -87,12 +87,12 @@ impl Dictionary {
     }
 }
 
-/// Decodes at most `most` bytes with the dictionary whose hash is `hash`.
+/// Decodes at most `limit` bytes with the dictionary whose hash is `hash`.
 pub(super) fn decompress(
     hash: ChunkHash,
     dictionary: &[u8],
     stored: &[u8],
-    most: usize,
+    limit: usize,
 ) -> std::io::Result<Vec<u8>> {
     thread_local! {
         /// Preparing a dictionary costs more than decoding a file with it. The most
@@ -104,8 +104,8 @@ pub(super) fn decompress(
         decompressor.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))?;
         Ok::<_, std::io::Error>(decompressor)
     };
-    if dictionary.len() > LONGEST_READY {
-        return prepare()?.decompress(stored, most);
+    if dictionary.len() > MAX_PREPARED_BYTES {
+        return prepare()?.decompress(stored, limit);
     }
     PREPARED.with_borrow_mut(|ready| {
         match ready.iter().position(|(known, _)| *known == hash) {
@@ -113,10 +113,10 @@ pub(super) fn decompress(
             Some(at) => ready[..=at].rotate_right(1),
             None => {
                 let decompressor = prepare()?;
-                ready.truncate(READY - 1);
+                ready.truncate(MAX_PREPARED_DICTIONARIES - 1);
                 ready.insert(0, (hash, decompressor));
             }
         }
-        ready[0].1.decompress(stored, most)
+        ready[0].1.decompress(stored, limit)
     })
 }

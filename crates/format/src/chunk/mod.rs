@@ -31,7 +31,7 @@ pub use payload::{
     PAYLOAD_MAGIC, PAYLOAD_OVERHEAD, PayloadError, is_payload, open_payload, seal_payload,
 };
 pub use private::{
-    BLOCK, Blocks, PRIVATE_HEADER, PRIVATE_MAGIC, PrivateBlob, PrivateError, PrivateHeader,
+    BLOCK_LEN, Blocks, PRIVATE_HEADER_LEN, PRIVATE_MAGIC, PrivateBlob, PrivateError, PrivateHeader,
     PrivateKeys, is_private, private_capacity, private_len,
 };
 pub use range::ByteRange;
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dictionary_compressed_opens_with_it_alone() {
+    fn a_compressed_chunk_opens_only_with_its_dictionary() {
         let files: Vec<String> = (0..200)
             .map(|n| {
                 format!("use std::io;\n\nfn number_{n}() -> io::Result<u32> {{\n    Ok({n})\n}}\n")
@@ -138,7 +138,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_sealed_opens_to_the_same_bytes(raw in proptest::collection::vec(any::<u8>(), 0..5000), repeat in 1usize..20) {
+        fn a_sealed_chunk_opens_to_the_same_bytes(raw in proptest::collection::vec(any::<u8>(), 0..5000), repeat in 1usize..20) {
             let raw = raw.repeat(repeat);
             let (chunk, bytes) = stored(&raw);
             prop_assert_eq!(&chunk.open(bytes, &[]).unwrap()[..], &raw[..]);

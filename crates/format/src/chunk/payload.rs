@@ -16,7 +16,7 @@ pub const PAYLOAD_MAGIC: &[u8; 7] = b"WALGIT1";
 /// Length of a payload minus that of its content, in bytes.
 pub const PAYLOAD_OVERHEAD: u64 = (PAYLOAD_MAGIC.len() + IV_LEN + TAG_LEN) as u64;
 
-const ADDITIONAL: &[u8] = b"WalGit-v1";
+const ADDITIONAL_DATA: &[u8] = b"WalGit-v1";
 
 /// Why a payload cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +56,7 @@ pub fn open_payload(keys: &[SecretKey], payload: &[u8]) -> Result<(usize, Bytes)
     }
     (keys.iter().enumerate())
         .find_map(|(number, key)| {
-            let plain = key.open(*iv, *tag, ADDITIONAL, sealed)?;
+            let plain = key.open(*iv, *tag, ADDITIONAL_DATA, sealed)?;
             Some((number, Bytes::from(plain)))
         })
         .ok_or(PayloadError::WrongKey)
@@ -65,7 +65,7 @@ pub fn open_payload(keys: &[SecretKey], payload: &[u8]) -> Result<(usize, Bytes)
 /// Seals content like WalGit's own tools.
 pub fn seal_payload(key: &SecretKey, iv: [u8; IV_LEN], content: &[u8]) -> Option<Vec<u8>> {
     let mut sealed = content.to_vec();
-    let tag = key.seal(iv, ADDITIONAL, &mut sealed)?;
+    let tag = key.seal(iv, ADDITIONAL_DATA, &mut sealed)?;
     Some([PAYLOAD_MAGIC, &iv[..], &tag[..], &sealed].concat())
 }
 

@@ -12,8 +12,8 @@ pub struct ByteRange {
 impl ByteRange {
     /// Creates a range, truncated at `u64::MAX`.
     pub const fn new(start: u64, len: u64) -> Self {
-        let most = u64::MAX - start;
-        let len = if len < most { len } else { most };
+        let max_len = u64::MAX - start;
+        let len = if len < max_len { len } else { max_len };
         ByteRange { start, len }
     }
 

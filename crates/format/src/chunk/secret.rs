@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_read_in_every_form_people_keep_it_in() {
+    fn a_key_is_parsed_in_every_documented_form() {
         let key = SecretKey::from_bytes(std::array::from_fn(|i| (i * 9 + 200) as u8));
         let hex = key.to_hex();
         let standard = base64::engine::general_purpose::STANDARD.encode(key.0);

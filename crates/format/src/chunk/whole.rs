@@ -13,7 +13,7 @@ use super::reference::{Chunk, ChunkRef, Location};
 use crate::id::{BlobId, ChunkHash};
 
 /// Encoded size of a piece in a record: plain length and hash.
-const RECORD_ENTRY: usize = 4 + 32;
+const RECORD_ENTRY_LEN: usize = 4 + 32;
 
 /// How the content of a blob is verified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -129,7 +129,7 @@ impl WholeBlob {
 
     /// Encodes the record of its pieces.
     pub fn encode(pieces: &[ChunkRef]) -> Vec<u8> {
-        let mut record = Vec::with_capacity(pieces.len() * RECORD_ENTRY);
+        let mut record = Vec::with_capacity(pieces.len() * RECORD_ENTRY_LEN);
         for piece in pieces {
             record.extend_from_slice(&piece.raw_len.to_le_bytes());
             record.extend_from_slice(piece.hash.as_bytes());
@@ -146,9 +146,9 @@ impl WholeBlob {
         if ChunkHash::of(record).as_bytes() != sum {
             return None;
         }
-        let mut pieces = Vec::with_capacity(record.len() / RECORD_ENTRY);
+        let mut pieces = Vec::with_capacity(record.len() / RECORD_ENTRY_LEN);
         let mut offset = 0;
-        for entry in record.chunks_exact(RECORD_ENTRY) {
+        for entry in record.chunks_exact(RECORD_ENTRY_LEN) {
             let (len, hash) = entry.split_first_chunk::<4>()?;
             let len = u32::from_le_bytes(*len);
             let hash = ChunkHash::from_bytes(hash.try_into().ok()?);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_in_anything_has_another_name() {
+    fn records_of_different_blobs_have_different_names() {
         let one = whole(7);
         let mut names = vec![one.name(), whole(8).name()];
         names.push(

@@ -3,16 +3,17 @@
 use bytes::Bytes;
 
 use super::types::{
-    Content, Directory, Entry, Kind, MAGIC, MAX_ENTRIES, MAX_INLINE, MAX_NODES, MAX_TARGET, VERSION,
+    Content, Directory, Entry, Kind, MAGIC, MAX_ENTRIES, MAX_INLINE_BYTES, MAX_NODES,
+    MAX_SYMLINK_BYTES, VERSION,
 };
 use crate::chunk::ChunkRef;
 use crate::malformed::MalformedNode;
-use crate::names::{MAX_NAME, check_name, lossy};
-use crate::table::{self, Origin, UsedChunks};
+use crate::names::{MAX_NAME_BYTES, check_name, lossy};
+use crate::table::{self, NodeOrigin, UsedChunks};
 use crate::wire::Reader;
 
 /// Minimum encoded size of an entry, in bytes: a name of one byte, a kind, a size.
-const MIN_ENTRY: usize = 4;
+const MIN_ENTRY_LEN: usize = 4;
 
 impl Directory {
     /// Decodes the node at `reference`.
@@ -23,8 +24,8 @@ impl Directory {
     pub fn decode(raw: &Bytes, reference: &ChunkRef) -> Result<Self, MalformedNode> {
         let mut reader = Reader::new(raw);
         reader.header(MAGIC, VERSION, "directory")?;
-        let chunks = table::read(&mut reader, Origin::of(reference))?;
-        let count = reader.bounded(MIN_ENTRY)?;
+        let chunks = table::read(&mut reader, NodeOrigin::of(reference))?;
+        let count = reader.bounded(MIN_ENTRY_LEN)?;
         check_count(count)?;
         reader.charge::<Entry>(count)?;
         let mut entries: Vec<Entry> = Vec::with_capacity(count);
@@ -62,7 +63,7 @@ fn read_entry(
     used: &mut Used,
     offset: u64,
 ) -> Result<Entry, MalformedNode> {
-    let name = reader.slice(raw, MAX_NAME)?;
+    let name = reader.slice(raw, MAX_NAME_BYTES)?;
     check_name(&name)?;
     let kind = Kind::from_number(reader.byte()?);
     let kind = kind.ok_or(MalformedNode::Sum("kinds of entries"))?;
@@ -76,7 +77,7 @@ fn read_entry(
             (size, Content::Directory { index, nodes })
         }
         Kind::Symlink => {
-            let target = reader.slice(raw, MAX_TARGET)?;
+            let target = reader.slice(raw, MAX_SYMLINK_BYTES)?;
             if target.is_empty() || target.contains(&0) {
                 return Err(MalformedNode::Name(lossy(&target)));
             }
@@ -107,7 +108,7 @@ fn read_file(
     // 0: inline, 1: a list node, n: n-2 chunks of the table.
     match reader.uint()? {
         0 => {
-            let content = reader.slice(raw, MAX_INLINE)?;
+            let content = reader.slice(raw, MAX_INLINE_BYTES)?;
             if content.len() as u64 != size {
                 return Err(MalformedNode::Sum("sizes of a file"));
             }
@@ -147,8 +148,8 @@ pub(crate) fn read_node_count(reader: &mut Reader<'_>) -> Result<u64, MalformedN
 /// Rejects more entries than a directory may have.
 pub fn check_count(count: usize) -> Result<(), MalformedNode> {
     if count > MAX_ENTRIES {
-        let most = MAX_ENTRIES;
-        return Err(MalformedNode::TooMany { count, most });
+        let limit = MAX_ENTRIES;
+        return Err(MalformedNode::TooMany { count, limit });
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
     use crate::PlannedLocation;
     use crate::chunk::{BlobId, Chunk, ChunkHash, Location};
-    use crate::directory::{Content, MAX_INLINE};
+    use crate::directory::{Content, MAX_INLINE_BYTES};
     use proptest::prelude::*;
 
     fn chunk(seed: u8, place: PlannedLocation, len: u32) -> PlannedChunk {
@@ -118,7 +118,9 @@ mod tests {
         let content = prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..40)
                 .prop_map(|bytes| PlannedContent::Inline(bytes.into())),
-            Just(PlannedContent::Inline(vec![b'x'; MAX_INLINE + 1].into())),
+            Just(PlannedContent::Inline(
+                vec![b'x'; MAX_INLINE_BYTES + 1].into()
+            )),
             proptest::collection::vec(any_chunk(), 0..3).prop_map(PlannedContent::Chunks),
             any_chunk().prop_map(PlannedContent::List),
             (any_chunk(), prop_oneof![0u64..5, any::<u64>()])
@@ -146,7 +148,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_entries_a_directory_reads_as_written_or_is_refused(
+        fn arbitrary_directories_decode_as_encoded_or_are_refused(
             entries in proptest::collection::vec(any_entry(), 0..4),
             end in -20i64..20,
         ) {
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_before_a_directory_cannot_be_referred_to() {
+    fn bytes_before_a_directory_cannot_be_referenced() {
         let entry = PlannedEntry {
             name: "file".into(),
             kind: Kind::File { executable: false },

@@ -9,11 +9,11 @@ mod decode;
 mod encode;
 mod types;
 
-pub use super::names::{MAX_NAME, check_name};
+pub use super::names::{MAX_NAME_BYTES, check_name};
 pub use decode::check_count;
 pub(crate) use decode::read_node_count;
 pub use encode::{encode, encode_unchecked};
 pub use types::{
-    Content, Directory, Entry, Kind, MAX_ENTRIES, MAX_INLINE, MAX_NODES, MAX_TARGET,
+    Content, Directory, Entry, Kind, MAX_ENTRIES, MAX_INLINE_BYTES, MAX_NODES, MAX_SYMLINK_BYTES,
     PlannedContent, PlannedEntry,
 };

@@ -6,11 +6,11 @@ use crate::chunk::{ChunkHash, ChunkRef, PlannedChunk, WholeBlob};
 use crate::guard::Guard;
 
 /// Longest target of a symlink, in bytes; one less than the kernel's `PATH_MAX`.
-pub const MAX_TARGET: usize = 4095;
+pub const MAX_SYMLINK_BYTES: usize = 4095;
 /// Most bytes of inline content per file in a directory node.
 ///
 /// A limit for decoders. Publishers inline far less.
-pub const MAX_INLINE: usize = 4096;
+pub const MAX_INLINE_BYTES: usize = 4096;
 /// Most entries of one directory.
 ///
 /// A limit for decoders: an entry of four bytes takes a hundred in memory, so this limit,
@@ -22,7 +22,7 @@ pub const MAX_NODES: u64 = 1 << 40;
 pub(super) const MAGIC: u8 = b'D';
 pub(super) const VERSION: u8 = 1;
 /// Overhead of an allocation, in bytes.
-const ALLOCATION: usize = 16;
+const ALLOCATION_OVERHEAD: usize = 16;
 
 /// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -356,7 +356,7 @@ impl Directory {
                 Content::Inline(bytes) => bytes.len(),
                 _ => 0,
             };
-            entry.name.len() + inline + ALLOCATION
+            entry.name.len() + inline + ALLOCATION_OVERHEAD
         });
         (text.sum::<usize>()
             + self.entries.capacity() * size_of::<Entry>()

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::types::{
-    Commit, Head, MAGIC, MAX_MESSAGE, MAX_PERSON, MAX_REF_NAME, Ref, RefKind, Signature, VERSION,
+    Commit, Head, MAGIC, MAX_MESSAGE_BYTES, MAX_PERSON_BYTES, MAX_REF_NAME_BYTES, Ref, RefKind,
+    Signature, VERSION,
 };
 use crate::attachment::{Attachment, check_dictionaries};
 use crate::chunk::{BlobId, ChunkRef, budget};
@@ -11,21 +12,21 @@ use crate::directory::read_node_count;
 use crate::id::CommitId;
 use crate::malformed::MalformedNode;
 use crate::names::check_ref_name;
-use crate::table::{self, Origin, UsedChunks};
+use crate::table::{self, NodeOrigin, UsedChunks};
 use crate::wire::Reader;
 
 /// Minimum encoded size of a commit, in bytes: every string empty, every number below
 /// 128.
-const MIN_COMMIT: usize = 12;
+const MIN_COMMIT_LEN: usize = 12;
 
 impl Head {
     /// Decodes the head at `reference`.
     pub fn decode(raw: &Bytes, reference: &ChunkRef) -> Result<Self, MalformedNode> {
-        let mut reader = Reader::within(raw, budget::HEAD);
+        let mut reader = Reader::within(raw, budget::HEAD_BYTES);
         reader.header(MAGIC, VERSION, "repository head")?;
-        let chunks = table::read(&mut reader, Origin::of(reference))?;
-        let default_branch = reader.copied(MAX_REF_NAME)?;
-        let mut commits = reader.list(MIN_COMMIT, |reader| read_commit(reader, &chunks))?;
+        let chunks = table::read(&mut reader, NodeOrigin::of(reference))?;
+        let default_branch = reader.copied(MAX_REF_NAME_BYTES)?;
+        let mut commits = reader.list(MIN_COMMIT_LEN, |reader| read_commit(reader, &chunks))?;
         if commits.is_empty() {
             return Err(MalformedNode::Sum("commits (there is none)"));
         }
@@ -67,14 +68,14 @@ fn read_commit(reader: &mut Reader<'_>, chunks: &[ChunkRef]) -> Result<Commit, M
         bytes: reader.uint()?,
         author: read_signature(reader)?,
         committer: read_signature(reader)?,
-        message: reader.copied(MAX_MESSAGE)?,
+        message: reader.copied(MAX_MESSAGE_BYTES)?,
         parents: reader.list(1, |reader| Ok(reader.id()?.into()))?,
     })
 }
 
 fn read_signature(reader: &mut Reader<'_>) -> Result<Signature, MalformedNode> {
     Ok(Signature {
-        person: reader.copied(MAX_PERSON)?,
+        person: reader.copied(MAX_PERSON_BYTES)?,
         seconds: reader.sint()?,
         offset_minutes: i32::try_from(reader.sint()?).map_err(|_| MalformedNode::Integer)?,
     })
@@ -86,7 +87,7 @@ fn read_ref(reader: &mut Reader<'_>, commits: usize) -> Result<Ref, MalformedNod
         2 => RefKind::Tag,
         _ => return Err(MalformedNode::Sum("kinds of refs")),
     };
-    let name = reader.copied(MAX_REF_NAME)?;
+    let name = reader.copied(MAX_REF_NAME_BYTES)?;
     check_ref_name(&name)?;
     let commit = reader.index(commits)?;
     Ok(Ref { kind, name, commit })

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::types::{
-    Commit, Head, MAGIC, MAX_MESSAGE, MAX_PERSON, PlannedCommit, PlannedHead, Ref, RefKind, VERSION,
+    Commit, Head, MAGIC, MAX_MESSAGE_BYTES, MAX_PERSON_BYTES, PlannedCommit, PlannedHead, Ref,
+    RefKind, VERSION,
 };
 use crate::chunk::{ChunkRef, PlannedChunk};
 use crate::encode::EncodeError;
@@ -13,7 +14,7 @@ use crate::wire::Write;
 impl PlannedHead {
     /// Encodes the head; its stored bytes will end at `end` (as in
     /// [`PlannedLocation::Local`](crate::PlannedLocation::Local)). Truncates messages over
-    /// [`MAX_MESSAGE`] and persons over 4096 bytes; the raw commits hold them in full.
+    /// [`MAX_MESSAGE_BYTES`] and persons over 4096 bytes; the raw commits hold them in full.
     ///
     /// # Errors
     /// When the format cannot express the head or a reader would reject it, for example
@@ -78,11 +79,11 @@ impl PlannedHead {
             out.uint(commit.nodes);
             out.uint(commit.bytes);
             for signature in [&commit.author, &commit.committer] {
-                out.string(cut(&signature.person, MAX_PERSON));
+                out.string(cut(&signature.person, MAX_PERSON_BYTES));
                 out.sint(signature.seconds);
                 out.sint(i64::from(signature.offset_minutes));
             }
-            out.string(cut(&commit.message, MAX_MESSAGE));
+            out.string(cut(&commit.message, MAX_MESSAGE_BYTES));
             out.uint(commit.parents.len() as u64);
             for parent in &commit.parents {
                 out.string(parent.bytes());
@@ -117,8 +118,8 @@ impl PlannedHead {
     }
 }
 
-fn cut(bytes: &[u8], most: usize) -> &[u8] {
-    &bytes[..bytes.len().min(most)]
+fn cut(bytes: &[u8], limit: usize) -> &[u8] {
+    &bytes[..bytes.len().min(limit)]
 }
 
 #[cfg(test)]
@@ -127,7 +128,7 @@ mod tests {
     use crate::PlannedLocation;
     use crate::attachment::{Attachment, AttachmentKind};
     use crate::chunk::{BlobId, Chunk, ChunkHash};
-    use crate::head::{MAX_REF_NAME, Signature};
+    use crate::head::{MAX_REF_NAME_BYTES, Signature};
     use crate::id::{CommitId, GitId, ObjectId};
     use proptest::prelude::*;
 
@@ -157,8 +158,8 @@ mod tests {
             bytes in any::<u64>(),
             seconds in any::<i64>(),
             offset_minutes in any::<i32>(),
-            person in prop_oneof![Just(3usize), Just(MAX_PERSON + 1)],
-            message in prop_oneof![Just(5usize), Just(MAX_MESSAGE + 1)],
+            person in prop_oneof![Just(3usize), Just(MAX_PERSON_BYTES + 1)],
+            message in prop_oneof![Just(5usize), Just(MAX_MESSAGE_BYTES + 1)],
             parents in proptest::collection::vec(any_id(), 0..3),
         ) -> PlannedCommit {
             let signature = Signature {
@@ -197,7 +198,7 @@ mod tests {
             commits in proptest::collection::vec(any_commit(), 0..3),
             refs in proptest::collection::vec(any_ref(), 0..3),
             kinds in proptest::collection::vec(prop_oneof![Just(3u64), 1u64..12], 0..2),
-            default_branch in prop_oneof![Just(4usize), Just(MAX_REF_NAME + 1)],
+            default_branch in prop_oneof![Just(4usize), Just(MAX_REF_NAME_BYTES + 1)],
             blobs in proptest::collection::vec(any::<u8>(), 0..3),
         ) -> PlannedHead {
             PlannedHead {
@@ -218,7 +219,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_head_is_it_reads_as_written_or_is_refused(head in any_head(), end in -9i64..9) {
+        fn arbitrary_heads_decode_as_encoded_or_are_refused(head in any_head(), end in -9i64..9) {
             let Ok(raw) = head.encode(end) else { return Ok(()) };
             let raw = Bytes::from(raw);
             let read = Head::decode(&raw, &ChunkRef::nominal_node(&raw)).unwrap();
@@ -230,8 +231,8 @@ mod tests {
                 prop_assert_eq!((read.nodes, read.bytes), (commit.nodes, commit.bytes));
                 prop_assert_eq!(read.author.seconds, commit.author.seconds);
                 prop_assert_eq!(read.author.offset_minutes, commit.author.offset_minutes);
-                prop_assert_eq!(&read.message[..], cut(&commit.message, MAX_MESSAGE));
-                prop_assert_eq!(&read.author.person[..], cut(&commit.author.person, MAX_PERSON));
+                prop_assert_eq!(&read.message[..], cut(&commit.message, MAX_MESSAGE_BYTES));
+                prop_assert_eq!(&read.author.person[..], cut(&commit.author.person, MAX_PERSON_BYTES));
                 prop_assert_eq!(read.root.hash, commit.root.hash);
                 let PlannedLocation::Local(at) = commit.root.location else { unreachable!() };
                 prop_assert_eq!(read.root.location.offset as i64, at - end);
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_that_is_there_twice_makes_no_head() {
+    fn a_duplicate_branch_is_refused() {
         let commit = PlannedCommit {
             id: CommitId::None,
             root: root(1),

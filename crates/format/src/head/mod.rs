@@ -8,10 +8,10 @@ mod decode;
 mod encode;
 mod types;
 
-pub use super::attachment::{Attachment, AttachmentKind, MANIFEST_PART, MAX_SHIPPED};
+pub use super::attachment::{Attachment, AttachmentKind, MANIFEST_PART_BYTES, MAX_SHIPPED_BYTES};
 pub use super::id::{CommitId, GitId};
 pub use super::names::{check_full_ref_name, check_ref_name};
 pub use types::{
-    Commit, Head, MAX_MESSAGE, MAX_REF_NAME, PlannedCommit, PlannedHead, Ref, RefKind, Signature,
-    join_names,
+    Commit, Head, MAX_MESSAGE_BYTES, MAX_REF_NAME_BYTES, PlannedCommit, PlannedHead, Ref, RefKind,
+    Signature, join_names,
 };

@@ -11,12 +11,12 @@ pub(super) const MAGIC: u8 = b'H';
 pub(super) const VERSION: u8 = 1;
 
 /// Longest branch or tag name, in bytes.
-pub const MAX_REF_NAME: usize = 1024;
+pub const MAX_REF_NAME_BYTES: usize = 1024;
 /// Longest commit message in a head, in bytes; an attachment stores the complete raw
 /// commit.
-pub const MAX_MESSAGE: usize = 16 << 10;
+pub const MAX_MESSAGE_BYTES: usize = 16 << 10;
 /// Longest person in a head, in bytes.
-pub(super) const MAX_PERSON: usize = 4096;
+pub(super) const MAX_PERSON_BYTES: usize = 4096;
 
 /// The author or committer of a commit, and the time.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -59,7 +59,7 @@ pub struct Commit<C = ChunkRef> {
     pub author: Signature,
     /// Committer of the change.
     pub committer: Signature,
-    /// Message, truncated to [`MAX_MESSAGE`] when encoded.
+    /// Message, truncated to [`MAX_MESSAGE_BYTES`] when encoded.
     pub message: Bytes,
     /// IDs of the parents.
     pub parents: Vec<CommitId>,
@@ -181,11 +181,11 @@ impl Head {
             .or_else(|| (self.commits.iter()).position(|c| c.id.to_string() == name))
     }
 
-    /// Returns the chunk of an attachment that consists of one chunk of at most `most`
+    /// Returns the chunk of an attachment that consists of one chunk of at most `limit`
     /// bytes; otherwise `None`.
-    pub fn hint(&self, kind: AttachmentKind, most: usize) -> Option<&ChunkRef> {
+    pub fn hint(&self, kind: AttachmentKind, limit: usize) -> Option<&ChunkRef> {
         let attached = self.attachments.iter().find(|it| it.kind == kind)?;
-        let fits = |len: u32| usize::try_from(len).is_ok_and(|len| len <= most);
+        let fits = |len: u32| usize::try_from(len).is_ok_and(|len| len <= limit);
         match &attached.chunks[..] {
             // The stored length has the same limit.
             [one] if fits(one.raw_len) && fits(one.stored_len) => Some(one),

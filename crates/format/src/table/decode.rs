@@ -8,22 +8,22 @@ use crate::malformed::MalformedNode;
 use crate::wire::Reader;
 
 /// Minimum encoded size of a table entry, in bytes: codec, blob, offset, length, hash.
-const MIN_ENTRY: usize = 4 + 32;
+const MIN_ENTRY_LEN: usize = 4 + 32;
 /// Most references to bases in one table, excluding the first of each chunk: one byte of
 /// input must not take a hundred in memory without limit.
 const MAX_FURTHER_BASES: usize = 1 << 18;
 
 /// Location of a node, which its relative locations refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Origin {
+pub(crate) struct NodeOrigin {
     pub(super) blob: BlobId,
     pub(super) end: u64,
 }
 
-impl Origin {
+impl NodeOrigin {
     /// Returns the origin of the node at `reference`.
     pub(crate) fn of(reference: &ChunkRef) -> Self {
-        Origin {
+        NodeOrigin {
             blob: reference.location.blob,
             end: reference.range().end(),
         }
@@ -32,14 +32,14 @@ impl Origin {
 
 /// Decoded chunks, and the indices of their bases.
 #[derive(Default)]
-struct Listed {
+struct DecodedChunks {
     chunks: Vec<ChunkRef>,
     /// Index of each chunk with bases, and the end of its indices in `numbers`.
     based: Vec<(usize, usize)>,
     numbers: Vec<usize>,
 }
 
-impl Listed {
+impl DecodedChunks {
     /// Iterates over the chunks with bases, with the indices of the bases.
     fn based(&self) -> impl DoubleEndedIterator<Item = (usize, &[usize])> {
         (self.based.iter().enumerate()).map(|(at, (chunk, end))| {
@@ -50,21 +50,21 @@ impl Listed {
 }
 
 /// Reads consecutive lists of chunks.
-struct Entries<'r, 'b> {
+struct ChunkListReader<'r, 'b> {
     reader: &'r mut Reader<'b>,
-    origin: Origin,
+    origin: NodeOrigin,
     blobs: Vec<BlobId>,
     follows: ByteRange,
     /// Remaining bases, excluding the first of each chunk.
     further: usize,
 }
 
-impl Entries<'_, '_> {
-    fn list(&mut self) -> Result<Listed, MalformedNode> {
-        let count = self.reader.count::<ChunkRef>(MIN_ENTRY)?;
-        let mut listed = Listed {
+impl ChunkListReader<'_, '_> {
+    fn list(&mut self) -> Result<DecodedChunks, MalformedNode> {
+        let count = self.reader.count::<ChunkRef>(MIN_ENTRY_LEN)?;
+        let mut listed = DecodedChunks {
             chunks: Vec::with_capacity(count),
-            ..Listed::default()
+            ..DecodedChunks::default()
         };
         for _ in 0..count {
             let chunk = self.entry(&mut listed)?;
@@ -73,7 +73,7 @@ impl Entries<'_, '_> {
         Ok(listed)
     }
 
-    fn entry(&mut self, listed: &mut Listed) -> Result<ChunkRef, MalformedNode> {
+    fn entry(&mut self, listed: &mut DecodedChunks) -> Result<ChunkRef, MalformedNode> {
         let codec = Codec::try_from(self.reader.byte()?)?;
         let blob = self.reader.uint()?;
         let step = self.reader.sint()?;
@@ -113,7 +113,7 @@ impl Entries<'_, '_> {
     }
 
     /// Reads the indices of a chunk's bases.
-    fn bases(&mut self, codec: Codec, listed: &mut Listed) -> Result<(), MalformedNode> {
+    fn bases(&mut self, codec: Codec, listed: &mut DecodedChunks) -> Result<(), MalformedNode> {
         let count = match codec {
             Codec::Raw | Codec::Zstd => 0,
             Codec::Dictionary => 1,
@@ -169,10 +169,10 @@ impl UsedChunks {
 /// Decodes the table of a node at `origin`.
 pub(crate) fn read(
     reader: &mut Reader<'_>,
-    origin: Origin,
+    origin: NodeOrigin,
 ) -> Result<Vec<ChunkRef>, MalformedNode> {
     let blobs = reader.list(32, |reader| reader.array().map(BlobId::from_bytes))?;
-    let mut entries = Entries {
+    let mut entries = ChunkListReader {
         reader,
         origin,
         blobs,
@@ -184,7 +184,7 @@ pub(crate) fn read(
         return Ok(listed.chunks);
     }
     let bases = entries.list()?;
-    reader.charge::<(Base, ChunkRef)>(bases.chunks.len())?;
+    reader.charge::<(DecodedBase, ChunkRef)>(bases.chunks.len())?;
     let bases = resolve_bases(bases)?;
     let mut chunks = std::mem::take(&mut listed.chunks);
     for (at, numbers) in listed.based() {
@@ -197,17 +197,17 @@ pub(crate) fn read(
 }
 
 /// A base, and the shared list that contains only this base.
-struct Base {
+struct DecodedBase {
     chunk: ChunkRef,
     alone: Bases,
 }
 
 /// Resolves the bases of bases. They come later in the list, which rules out cycles.
-fn resolve_bases(mut listed: Listed) -> Result<Vec<Base>, MalformedNode> {
+fn resolve_bases(mut listed: DecodedChunks) -> Result<Vec<DecodedBase>, MalformedNode> {
     let chunks = std::mem::take(&mut listed.chunks);
     let count = chunks.len();
     // Starts with the last one.
-    let mut done: Vec<Base> = Vec::with_capacity(count);
+    let mut done: Vec<DecodedBase> = Vec::with_capacity(count);
     let mut based = listed.based().rev().peekable();
     for (at, mut chunk) in chunks.into_iter().enumerate().rev() {
         let numbers = based.next_if(|(chunk, _)| *chunk == at);
@@ -228,13 +228,17 @@ fn resolve_bases(mut listed: Listed) -> Result<Vec<Base>, MalformedNode> {
             }
         };
         let alone = Bases::one(chunk.clone());
-        done.push(Base { chunk, alone });
+        done.push(DecodedBase { chunk, alone });
     }
     done.reverse();
     Ok(done)
 }
 
-fn resolve(chunk: &ChunkRef, numbers: &[usize], bases: &[Base]) -> Result<Bases, MalformedNode> {
+fn resolve(
+    chunk: &ChunkRef,
+    numbers: &[usize],
+    bases: &[DecodedBase],
+) -> Result<Bases, MalformedNode> {
     let base = |number: &usize| {
         let base = bases.get(*number);
         base.ok_or(MalformedNode::Index(*number as u64))

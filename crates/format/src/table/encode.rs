@@ -7,14 +7,14 @@ use crate::encode::EncodeError;
 use crate::wire::Write;
 
 /// The bases in a table, each before its own bases.
-struct Numbered<'c> {
+struct NumberedBases<'c> {
     bases: Vec<&'c PlannedChunk>,
     numbers: HashMap<&'c PlannedChunk, u64>,
 }
 
-impl<'c> Numbered<'c> {
+impl<'c> NumberedBases<'c> {
     fn of(chunks: &'c [PlannedChunk]) -> Self {
-        let mut numbered = Numbered {
+        let mut numbered = NumberedBases {
             bases: Vec::new(),
             numbers: HashMap::new(),
         };
@@ -39,7 +39,7 @@ impl<'c> Numbered<'c> {
 }
 
 /// Writes consecutive lists of chunks.
-struct Writer<'o> {
+struct TableWriter<'o> {
     out: &'o mut Vec<u8>,
     end: i64,
     /// Blobs by ID, numbered from 1.
@@ -48,7 +48,7 @@ struct Writer<'o> {
     follows: u64,
 }
 
-impl Writer<'_> {
+impl TableWriter<'_> {
     fn list<'c>(
         &mut self,
         mut chunks: impl ExactSizeIterator<Item = &'c PlannedChunk>,
@@ -127,7 +127,7 @@ pub(crate) fn write(
     chunks: &[PlannedChunk],
     end: i64,
 ) -> Result<(), EncodeError> {
-    let numbered = Numbered::of(chunks);
+    let numbered = NumberedBases::of(chunks);
     let mut blobs: HashMap<BlobId, u64> = HashMap::new();
     let mut listed: Vec<BlobId> = Vec::new();
     for chunk in chunks.iter().chain(numbered.bases.iter().copied()) {
@@ -142,7 +142,7 @@ pub(crate) fn write(
     for blob in &listed {
         out.extend_from_slice(blob.as_bytes());
     }
-    let mut writer = Writer {
+    let mut writer = TableWriter {
         out,
         end,
         blobs: &blobs,

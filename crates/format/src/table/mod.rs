@@ -16,7 +16,7 @@
 mod decode;
 mod encode;
 
-pub(crate) use decode::{Origin, UsedChunks, read};
+pub(crate) use decode::{NodeOrigin, UsedChunks, read};
 pub(crate) use encode::write;
 
 #[cfg(test)]
@@ -55,8 +55,8 @@ mod tests {
         }
     }
 
-    fn origin() -> Origin {
-        Origin {
+    fn origin() -> NodeOrigin {
+        NodeOrigin {
             blob: BlobId::from_bytes([9; 32]),
             end: 5000,
         }
@@ -147,7 +147,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_chunks_a_table_reads_as_written_or_is_refused(
+        fn arbitrary_tables_decode_as_encoded_or_are_refused(
             chunks in proptest::collection::vec(any_chunk(2), 0..6),
         ) {
             let mut out = Vec::new();
@@ -186,17 +186,17 @@ mod tests {
     fn a_base_is_never_a_patch() {
         let inner = chunk(1, Codec::Patch, vec![chunk(2, Codec::Raw, vec![])]);
         let outer = chunk(3, Codec::Patch, vec![inner]);
-        let said = read_all(&written(&[outer]));
-        assert_eq!(said, Err(MalformedNode::Base("a base that is a patch")));
+        let result = read_all(&written(&[outer]));
+        assert_eq!(result, Err(MalformedNode::Base("a base that is a patch")));
     }
 
     #[test]
     fn a_dictionary_stands_alone() {
         let inner = chunk(1, Codec::Dictionary, vec![chunk(2, Codec::Raw, vec![])]);
         let outer = chunk(3, Codec::Dictionary, vec![inner]);
-        let said = read_all(&written(&[outer]));
+        let result = read_all(&written(&[outer]));
         assert_eq!(
-            said,
+            result,
             Err(MalformedNode::Base(
                 "a dictionary that requires another chunk"
             ))
@@ -208,11 +208,14 @@ mod tests {
         let many: Vec<_> = (0..=MAX_BASES as u16)
             .map(|n| chunk(n, Codec::Raw, vec![]))
             .collect();
-        let said = write(&mut Vec::new(), &[chunk(500, Codec::Patch, many)], END);
-        assert!(matches!(said, Err(EncodeError::Chunk(_))));
+        let result = write(&mut Vec::new(), &[chunk(500, Codec::Patch, many)], END);
+        assert!(matches!(result, Err(EncodeError::Chunk(_))));
         let mut large = chunk(1, Codec::Zstd, vec![]);
         large.raw_len = MAX_BASE_BYTES as u32 + 1;
-        let said = read_all(&written(&[chunk(2, Codec::Patch, vec![large])]));
-        assert_eq!(said, Err(MalformedNode::Base("bases over the size limit")));
+        let result = read_all(&written(&[chunk(2, Codec::Patch, vec![large])]));
+        assert_eq!(
+            result,
+            Err(MalformedNode::Base("bases over the size limit"))
+        );
     }
 }

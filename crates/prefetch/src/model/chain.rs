@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::context::Context;
+use super::context::OpenContext;
 use super::paths::PathId;
 
 /// Factor by which a count ages each time its context occurs. A workload last seen
@@ -43,7 +43,7 @@ impl Transition {
 
 /// Evidence of a context: number of different successors and their total weight.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Evidence {
+pub(super) struct ContextEvidence {
     pub(super) successors: usize,
     pub(super) weight: f32,
 }
@@ -60,25 +60,28 @@ pub(super) struct Successor {
 
 /// All transitions, ordered so that those of a context are adjacent.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Chain {
-    pub(super) transitions: BTreeMap<(Context, PathId), Transition>,
+pub(super) struct TransitionTable {
+    pub(super) transitions: BTreeMap<(OpenContext, PathId), Transition>,
 }
 
-impl Chain {
+impl TransitionTable {
     pub(super) fn len(&self) -> usize {
         self.transitions.len()
     }
 
     /// Returns the successors of a context and the evidence; `None` for a new
     /// context.
-    pub(super) fn successors(&self, context: Context) -> Option<(Evidence, Vec<Successor>)> {
+    pub(super) fn successors(
+        &self,
+        context: OpenContext,
+    ) -> Option<(ContextEvidence, Vec<Successor>)> {
         let found = self.transitions.range(keys_of(context));
         let found: Vec<_> = found.map(|(&(_, path), &it)| (path, it)).collect();
         let weight: f32 = found.iter().map(|(_, it)| it.weight()).sum();
         if found.is_empty() || weight <= 0.0 {
             return None;
         }
-        let evidence = Evidence {
+        let evidence = ContextEvidence {
             successors: found.len(),
             weight,
         };
@@ -91,24 +94,24 @@ impl Chain {
     }
 
     /// Records that `path` followed `context` after `gap` seconds.
-    pub(super) fn record(&mut self, context: Context, path: PathId, gap: f64, session: u16) {
+    pub(super) fn record(&mut self, context: OpenContext, path: PathId, gap: f64, session: u16) {
         let gap = (gap * 10_000.0).clamp(0.0, f64::from(u16::MAX)) as u16;
         let mut removed = Vec::new();
-        let mut kept = Vec::new();
+        let mut remaining = Vec::new();
         for (&(_, other), it) in self.transitions.range_mut(keys_of(context)) {
             it.weight = (f32::from(it.weight) * DECAY) as u16;
             if other != path {
                 let list = if it.weight() < MIN_WEIGHT {
                     &mut removed
                 } else {
-                    &mut kept
+                    &mut remaining
                 };
                 list.push((it.weight, other));
             }
         }
-        if kept.len() >= MAX_SUCCESSORS {
+        if remaining.len() >= MAX_SUCCESSORS {
             // The first one of the lowest weight.
-            removed.extend(kept.into_iter().min());
+            removed.extend(remaining.into_iter().min());
         }
         for (_, other) in removed {
             self.transitions.remove(&(context, other));
@@ -124,7 +127,7 @@ impl Chain {
     }
 
     /// Adds a transition of another model. `session` is the current one.
-    pub(super) fn add(&mut self, context: Context, path: PathId, it: Transition, session: u16) {
+    pub(super) fn add(&mut self, context: OpenContext, path: PathId, it: Transition, session: u16) {
         let entry = self.transitions.entry((context, path));
         let own = entry.or_insert(Transition { weight: 0, ..it });
         let gap = |it: &Transition| u32::from(it.weight) * u32::from(it.gap);
@@ -175,6 +178,6 @@ impl Chain {
 }
 
 /// Keys of the transitions of a context.
-fn keys_of(context: Context) -> RangeInclusive<(Context, PathId)> {
+fn keys_of(context: OpenContext) -> RangeInclusive<(OpenContext, PathId)> {
     (context, PathId(0))..=(context, PathId(u32::MAX))
 }

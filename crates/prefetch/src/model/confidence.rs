@@ -8,7 +8,7 @@
 //! than assumed (Bloom's secondary estimation).
 
 use super::super::decaying_ratio::DecayingRatio;
-use super::chain::Evidence;
+use super::chain::ContextEvidence;
 use super::context::{MAX_ORDER, SEQUENCES, Sequence};
 
 /// Classes by number of successors: one, two, more.
@@ -27,18 +27,18 @@ const INITIAL_WEIGHT: f64 = 4.0;
 const MAX_HALVED_WEIGHT: f64 = 8.0;
 
 /// Fraction of correctly predicted opens of a class, over some 200 opens.
-pub(super) type Score = DecayingRatio<200>;
+pub(super) type ConfidenceScore = DecayingRatio<200>;
 
 /// Scores of all classes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Confidence {
-    pub(super) scores: [Score; CLASSES],
+    pub(super) scores: [ConfidenceScore; CLASSES],
 }
 
 impl Default for Confidence {
     fn default() -> Self {
         Confidence {
-            scores: [Score::default(); CLASSES],
+            scores: [ConfidenceScore::default(); CLASSES],
         }
     }
 }
@@ -46,7 +46,7 @@ impl Default for Confidence {
 impl Confidence {
     /// Probability that the next open is among the successors of a context; always
     /// below 1.
-    pub(super) fn of(&self, sequence: Sequence, order: usize, evidence: Evidence) -> f64 {
+    pub(super) fn of(&self, sequence: Sequence, order: usize, evidence: ContextEvidence) -> f64 {
         let score = self.scores[class(sequence, order, evidence)];
         score.ratio(INITIAL_CONFIDENCE, INITIAL_WEIGHT).min(0.999)
     }
@@ -68,14 +68,14 @@ impl Confidence {
         &mut self,
         sequence: Sequence,
         order: usize,
-        evidence: Evidence,
+        evidence: ContextEvidence,
         right: bool,
     ) {
         self.scores[class(sequence, order, evidence)].record(right);
     }
 }
 
-fn class(sequence: Sequence, order: usize, evidence: Evidence) -> usize {
+fn class(sequence: Sequence, order: usize, evidence: ContextEvidence) -> usize {
     let successors = evidence.successors.clamp(1, SUCCESSOR_CLASSES) - 1;
     let weight = match evidence.weight {
         weight if weight < 1.05 => 0,

@@ -27,19 +27,19 @@ pub(super) const SEQUENCES: usize = 3;
 /// a stream; the start itself is a context, so that the first open of a session can
 /// be predicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct History {
+pub(super) struct OpenHistory {
     last: [u64; MAX_ORDER],
     len: u8,
 }
 
 /// Key of a context in the transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Context(pub(super) u64);
+pub(super) struct OpenContext(pub(super) u64);
 
 /// Marker before the first open of a stream.
 const SEQUENCE_START: u64 = 0x5745_4c43_4f4d_4521;
 
-impl History {
+impl OpenHistory {
     /// Returns the history extended by an open.
     pub(super) fn then(mut self, path: u64) -> Self {
         self.last.rotate_right(1);
@@ -49,8 +49,11 @@ impl History {
     }
 
     /// Returns the contexts with their orders, longest first.
-    pub(super) fn contexts(&self, sequence: Sequence) -> impl Iterator<Item = (usize, Context)> {
-        let History { last, len } = *self;
+    pub(super) fn contexts(
+        &self,
+        sequence: Sequence,
+    ) -> impl Iterator<Item = (usize, OpenContext)> {
+        let OpenHistory { last, len } = *self;
         // Before the oldest open is the start of the sequence, once.
         let longest = (usize::from(len) + 1).min(MAX_ORDER);
         (1..=longest).rev().map(move |order| {
@@ -63,7 +66,7 @@ impl History {
                 };
                 mix(context.rotate_left(7) ^ opened)
             });
-            (order, Context(context))
+            (order, OpenContext(context))
         })
     }
 }

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use super::super::codec::{MalformedProfile, Reader, Writer};
+use super::super::codec::{MalformedProfile, ProfileReader, ProfileWriter};
 use super::chain::{MAX_SUCCESSORS, Transition};
-use super::confidence::Score;
-use super::context::Context;
+use super::confidence::ConfidenceScore;
+use super::context::OpenContext;
 use super::directory_access_stats::DecayingCount;
-use super::paths::MAX_PATH;
+use super::paths::MAX_PATH_BYTES;
 use super::{Limits, Model, PathId};
 
 use MalformedProfile::Invalid;
@@ -26,7 +26,7 @@ const MAX_TRANSITIONS: usize = 1 << 20;
 
 impl Model {
     /// Writes the learned data.
-    pub(in super::super) fn write(&self, to: &mut Writer) {
+    pub(in super::super) fn write(&self, to: &mut ProfileWriter) {
         let mut names: Vec<(&str, PathId)> = (self.paths.ids())
             .filter_map(|id| Some((self.paths.name(id)?, id)))
             .collect();
@@ -44,7 +44,7 @@ impl Model {
             before = name;
         }
 
-        let mut contexts: BTreeMap<Context, Vec<(u64, Transition)>> = BTreeMap::new();
+        let mut contexts: BTreeMap<OpenContext, Vec<(u64, Transition)>> = BTreeMap::new();
         for (&(context, path), &it) in &self.chain.transitions {
             if let Some(path) = number(path) {
                 contexts.entry(context).or_default().push((path, it));
@@ -85,7 +85,7 @@ impl Model {
 
     /// Reads learned data, as much of it as `limits` allow.
     pub(in super::super) fn read(
-        from: &mut Reader<'_>,
+        from: &mut ProfileReader<'_>,
         limits: Limits,
     ) -> Result<Self, MalformedProfile> {
         let mut model = Model::new(limits);
@@ -101,7 +101,7 @@ impl Model {
         for at in 0..count {
             let shared = usize::try_from(from.number()?)
                 .map_err(|_| Invalid("a path number is too large"))?;
-            let rest = from.text(MAX_PATH)?;
+            let rest = from.text(MAX_PATH_BYTES)?;
             let start = before
                 .get(..shared)
                 .ok_or(Invalid("a shared prefix is longer than the previous path"))?;
@@ -123,7 +123,7 @@ impl Model {
         };
 
         for _ in 0..from.count(9)? {
-            let context = Context(u64::from_le_bytes(from.array()?));
+            let context = OpenContext(u64::from_le_bytes(from.array()?));
             let successors = from.count(4)?;
             if successors > MAX_SUCCESSORS {
                 return Err(Invalid("a context has too many successors"));
@@ -147,7 +147,7 @@ impl Model {
             if right > all {
                 return Err(Invalid("more hits than predictions"));
             }
-            *score = Score::from_counts(all, right);
+            *score = ConfidenceScore::from_counts(all, right);
         }
 
         model.access_stats.sessions = read_count(from)?;
@@ -163,12 +163,12 @@ impl Model {
     }
 }
 
-fn write_count(to: &mut Writer, count: DecayingCount) {
+fn write_count(to: &mut ProfileWriter, count: DecayingCount) {
     to.float(count.weight);
     to.number(u64::from(count.session));
 }
 
-fn read_count(from: &mut Reader<'_>) -> Result<DecayingCount, MalformedProfile> {
+fn read_count(from: &mut ProfileReader<'_>) -> Result<DecayingCount, MalformedProfile> {
     Ok(DecayingCount {
         weight: from.float()?,
         session: from.number_u16()?,

@@ -9,7 +9,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use super::context::{History, Sequence};
+use super::context::{OpenHistory, Sequence};
 use super::{Forecast, Model, PathId, TaskId};
 
 /// Minimum probability of a continuation that is followed.
@@ -23,7 +23,7 @@ const MAX_NEW_TASKS: usize = 4;
 struct Continuation {
     probability: f64,
     after: f64,
-    history: History,
+    history: OpenHistory,
 }
 
 impl Model {
@@ -69,7 +69,7 @@ impl Model {
                 break;
             }
             let new_task = Continuation {
-                history: History::default().then(hash),
+                history: OpenHistory::default().then(hash),
                 ..starts
             };
             let mut of_new_task = Forecasts::default();
@@ -113,7 +113,7 @@ impl Model {
     /// Returns the next opens of a sequence with orders blended: each context
     /// receives the probability that longer ones left, and uses as much of it as
     /// its confidence.
-    fn next_in(&self, sequence: Sequence, history: History) -> Vec<Forecast> {
+    fn next_in(&self, sequence: Sequence, history: OpenHistory) -> Vec<Forecast> {
         let mut next: Vec<Forecast> = Vec::new();
         let mut left = 1.0;
         for (order, context) in history.contexts(sequence) {
@@ -139,7 +139,7 @@ impl Model {
 }
 
 impl Continuation {
-    fn new(history: History, after: f64) -> Self {
+    fn new(history: OpenHistory, after: f64) -> Self {
         Continuation {
             probability: 1.0,
             after,
@@ -195,9 +195,9 @@ impl Forecasts {
     /// Merges another source; the higher probability wins.
     fn merge_max(&mut self, other: Forecasts) {
         for (path, forecast) in other.files {
-            let own = self.files.entry(path).or_insert(forecast);
-            if forecast.0 > own.0 {
-                *own = forecast;
+            let best = self.files.entry(path).or_insert(forecast);
+            if forecast.0 > best.0 {
+                *best = forecast;
             }
         }
     }

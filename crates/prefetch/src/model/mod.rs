@@ -40,9 +40,9 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chain::Chain;
+use chain::TransitionTable;
 use confidence::Confidence;
-use context::{History, Sequence};
+use context::{OpenHistory, Sequence};
 use directory_access_stats::DirectoryAccessStats;
 use paths::Paths;
 use session_similarity::SessionSimilarity;
@@ -93,7 +93,7 @@ const MAX_TASKS: usize = 1024;
 pub struct Model {
     limits: Limits,
     paths: Paths,
-    chain: Chain,
+    chain: TransitionTable,
     confidence: Confidence,
     access_stats: DirectoryAccessStats,
     /// Number of the session; used to find the least useful transitions.
@@ -105,8 +105,8 @@ pub struct Model {
 #[derive(Clone, Debug, Default)]
 struct SessionState {
     tasks: BTreeMap<TaskId, Task>,
-    task_starts: History,
-    first_opens: History,
+    task_starts: OpenHistory,
+    first_opens: OpenHistory,
     opened: BTreeSet<PathId>,
     similarity: SessionSimilarity,
     opens: u64,
@@ -117,7 +117,7 @@ struct SessionState {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Task {
-    history: History,
+    history: OpenHistory,
     /// Time of its last open.
     last_open: u64,
 }
@@ -226,7 +226,7 @@ impl Model {
         self.paths.len()
     }
 
-    fn learn(&mut self, sequence: Sequence, history: History, next: PathId, gap: f64) {
+    fn learn(&mut self, sequence: Sequence, history: OpenHistory, next: PathId, gap: f64) {
         for (order, context) in history.contexts(sequence) {
             if let Some((evidence, successors)) = self.chain.successors(context) {
                 let right = successors.iter().any(|it| it.path == next);
@@ -276,15 +276,17 @@ impl Model {
         }
         let mut order: Vec<(u64, PathId)> = values.into_iter().map(|(id, it)| (it, id)).collect();
         order.sort_unstable();
-        let kept = order.split_off(self.paths.len() - self.limits.paths);
-        let kept: BTreeSet<PathId> = kept.into_iter().map(|(_, id)| id).collect();
-        (self.chain.transitions).retain(|(_, path), _| kept.contains(path));
+        let retained = order.split_off(self.paths.len() - self.limits.paths);
+        let retained: BTreeSet<PathId> = retained.into_iter().map(|(_, id)| id).collect();
+        (self.chain.transitions).retain(|(_, path), _| retained.contains(path));
         self.access_stats
             .counts
-            .retain(|path, _| kept.contains(path));
-        self.access_stats.used.retain(|path, _| kept.contains(path));
-        self.current.opened.retain(|path| kept.contains(path));
-        self.paths.retain(|path| kept.contains(&path));
+            .retain(|path, _| retained.contains(path));
+        self.access_stats
+            .used
+            .retain(|path, _| retained.contains(path));
+        self.current.opened.retain(|path| retained.contains(path));
+        self.paths.retain(|path| retained.contains(&path));
     }
 }
 

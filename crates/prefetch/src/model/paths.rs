@@ -11,7 +11,7 @@ use super::super::codec::fnv1a;
 pub struct PathId(pub(super) u32);
 
 /// Maximum length of a path in bytes: the kernel's limit.
-pub(super) const MAX_PATH: usize = 4096;
+pub(super) const MAX_PATH_BYTES: usize = 4096;
 
 /// Table of paths. IDs of forgotten paths are reused.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,7 @@ impl Paths {
         if let Some(&id) = self.ids.get(path) {
             return Some(id);
         }
-        if path.len() > MAX_PATH {
+        if path.len() > MAX_PATH_BYTES {
             return None;
         }
         let path: Arc<str> = path.into();

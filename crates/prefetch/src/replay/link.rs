@@ -9,7 +9,7 @@ use super::super::scheduler::FetchId;
 
 /// A request in progress.
 #[derive(Clone, Debug)]
-struct Transfer {
+struct SimulatedTransfer {
     id: FetchId,
     /// Time of its first byte.
     first_byte_at: f64,
@@ -27,7 +27,7 @@ pub(super) struct SimulatedLink {
     /// Bytes per second.
     rate: f64,
     now: f64,
-    transfers: Vec<Transfer>,
+    transfers: Vec<SimulatedTransfer>,
 }
 
 /// Tolerance, absolute in seconds and relative to the total: a remainder below it
@@ -48,7 +48,7 @@ impl SimulatedLink {
     /// Starts a request for files with the given end offsets.
     pub(super) fn begin(&mut self, id: FetchId, files: &[(FileId, u64)]) {
         let files = files.iter().rev().map(|&(file, end)| (file, end as f64));
-        self.transfers.push(Transfer {
+        self.transfers.push(SimulatedTransfer {
             id,
             first_byte_at: self.now + self.rtt,
             arrived: 0.0,

@@ -24,7 +24,7 @@ use serde::Serialize;
 
 use super::file_index::{FileId, FileIndex, PackId, StoredRange};
 use super::profile::Profile;
-use super::scheduler::{Config, Link, Scheduler};
+use super::scheduler::{Config, LinkEstimate, Scheduler};
 use link::SimulatedLink;
 use walgit_format::Prior;
 
@@ -201,10 +201,14 @@ fn replay_session(
     };
     let isolated = file_index(files, settings.stored_ratio, false);
     let profile = Profile::default();
-    let mut baseline = Scheduler::new(isolated, profile, Link::default(), on_demand);
+    let mut baseline = Scheduler::new(isolated, profile, LinkEstimate::default(), on_demand);
     let without = session::play(opens, &opened, &mut baseline, link.clone())?;
-    let mut scheduler =
-        Scheduler::new(index, knowledge.profile, Link::default(), Config::default());
+    let mut scheduler = Scheduler::new(
+        index,
+        knowledge.profile,
+        LinkEstimate::default(),
+        Config::default(),
+    );
     if let Some(prior) = knowledge.prior {
         scheduler.set_prior(prior);
     }

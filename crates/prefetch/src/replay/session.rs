@@ -139,8 +139,8 @@ fn followers(opens: &[Open]) -> Vec<Vec<(usize, f64)>> {
     let mut followers = vec![Vec::new(); opens.len()];
     let mut last: HashMap<TaskId, usize> = HashMap::new();
     for (at, open) in opens.iter().enumerate() {
-        let own = last.insert(open.task, at);
-        if let Some(before) = own.or(at.checked_sub(1)) {
+        let previous = last.insert(open.task, at);
+        if let Some(before) = previous.or(at.checked_sub(1)) {
             let gap = (open.at - opens[before].at).max(0.0);
             followers[before].push((at, gap));
         }

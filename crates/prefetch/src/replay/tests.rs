@@ -135,7 +135,7 @@ fn files_the_tree_does_not_list_are_fetched_alone() {
 #[test]
 fn a_wrong_line_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let said = |content: &[u8]| {
+    let error_of = |content: &[u8]| {
         let path = dir.path().join("trace.tsv");
         std::fs::File::create(&path)
             .unwrap()
@@ -146,7 +146,7 @@ fn a_wrong_line_is_named() {
         error
     };
     let good = b"0.0\t1\ta\t10\n";
-    let with = |line: &[u8]| said(&[good, line].concat());
+    let with = |line: &[u8]| error_of(&[good, line].concat());
     assert!(with(b"0.1\t1\ta\n").contains("3 fields"));
     assert!(with(b"x\t1\ta\t10\n").contains("time"));
     assert!(with(b"nan\t1\ta\t10\n").contains("time"));
@@ -182,7 +182,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn any_trace_comes_to_an_end(
+    fn any_trace_terminates(
         sessions in proptest::collection::vec(proptest::collection::vec(any_open(), 0..60), 1..3),
         rtt in prop_oneof![Just(0.0), 0.0f64..1.0],
         rate in 1e3f64..1e10,
@@ -196,7 +196,7 @@ proptest! {
 }
 
 #[test]
-fn what_changed_together_is_fetched_together_however_far_apart() {
+fn co_changed_files_are_fetched_together_from_distant_folders() {
     use walgit_format::prior::{Pair, PathName};
     let tree = forest();
     // Four files of each change, scattered over the tree.

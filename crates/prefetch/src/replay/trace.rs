@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use super::super::model::TaskId;
 
 /// Maximum length of a line in bytes: a path and three numbers.
-const MAX_LINE: usize = 8192;
+const MAX_LINE_BYTES: usize = 8192;
 /// Maximum length of a path in bytes: the kernel's limit.
-const MAX_PATH: usize = 4096;
+const MAX_PATH_BYTES: usize = 4096;
 
 /// One recorded open.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,7 +91,7 @@ fn each_line(
     let mut bytes = Vec::new();
     for line in 1.. {
         bytes.clear();
-        let mut limited = std::io::Read::take(&mut reader, MAX_LINE as u64 + 1);
+        let mut limited = std::io::Read::take(&mut reader, MAX_LINE_BYTES as u64 + 1);
         if limited.read_until(b'\n', &mut bytes).map_err(read_error)? == 0 {
             break;
         }
@@ -100,8 +100,8 @@ fn each_line(
             line,
             why,
         };
-        if bytes.len() > MAX_LINE {
-            return Err(line_error(format!("longer than {MAX_LINE} bytes")));
+        if bytes.len() > MAX_LINE_BYTES {
+            return Err(line_error(format!("longer than {MAX_LINE_BYTES} bytes")));
         }
         let text = std::str::from_utf8(&bytes).map_err(|_| line_error("not UTF-8".into()))?;
         let text = text.trim_end_matches(['\n', '\r']);
@@ -126,7 +126,7 @@ fn number(text: &str, what: &str) -> Result<u64, String> {
 fn path_of(text: &str) -> Result<String, String> {
     match text.len() {
         0 => Err("the path is empty".into()),
-        1..=MAX_PATH => Ok(text.to_owned()),
-        _ => Err(format!("the path is longer than {MAX_PATH} bytes")),
+        1..=MAX_PATH_BYTES => Ok(text.to_owned()),
+        _ => Err(format!("the path is longer than {MAX_PATH_BYTES} bytes")),
     }
 }

@@ -4,7 +4,7 @@ use super::super::file_index::FileId;
 use super::super::model::TaskId;
 use super::action::{Action, Seconds};
 use super::select::{MIN_PROBABILITY, SelectedFile};
-use super::state::{File, FileState, Scheduler};
+use super::state::{FileState, ScheduledFile, Scheduler};
 
 /// Maximum number of tasks whose last answer is remembered.
 const MAX_ANSWERED_TASKS: usize = 4096;
@@ -108,7 +108,7 @@ impl Scheduler {
         }
     }
 
-    fn record_first_open(&mut self, file: FileId, before: File) {
+    fn record_first_open(&mut self, file: FileId, before: ScheduledFile) {
         self.file_mut(file).opened = true;
         let predicted = self.predictions.probability(file);
         self.model_hit_rate += (predicted - self.model_hit_rate) * 0.1;

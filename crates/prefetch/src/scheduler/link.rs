@@ -2,7 +2,7 @@
 
 /// Estimate of the link, from fetches over it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Link {
+pub struct LinkEstimate {
     /// Seconds from request to first byte.
     rtt: f64,
     /// Bytes per second of all requests together.
@@ -31,17 +31,17 @@ pub(super) struct RequestTiming {
     pub(super) bytes: u64,
 }
 
-impl Default for Link {
+impl Default for LinkEstimate {
     /// Returns the estimate before any fetch.
     fn default() -> Self {
-        Link::new(DEFAULT_RTT, DEFAULT_RATE)
+        LinkEstimate::new(DEFAULT_RTT, DEFAULT_RATE)
     }
 }
 
-impl Link {
+impl LinkEstimate {
     /// Creates a link with `rtt` in seconds and `rate` in bytes per second.
     pub fn new(rtt: f64, rate: f64) -> Self {
-        Link {
+        LinkEstimate {
             rtt: clamp_or(rtt, RTT_RANGE, DEFAULT_RTT),
             rate: clamp_or(rate, RATE_RANGE, DEFAULT_RATE),
         }

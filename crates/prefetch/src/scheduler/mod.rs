@@ -48,6 +48,6 @@ mod tests;
 mod waste_budget;
 
 pub use action::{Action, Config, Fetch, FetchId, PrefetchCounts, Seconds};
-pub use link::Link;
+pub use link::LinkEstimate;
 pub use state::Scheduler;
 pub use waste_budget::Allowance;

@@ -41,10 +41,10 @@ impl Predictions {
         (now, clock): (Seconds, Seconds),
         horizon: Seconds,
     ) {
-        let own = self.locate(model, index, &model.forecast(task, horizon), now);
+        let of_task = self.locate(model, index, &model.forecast(task, horizon), now);
         let all_tasks = model.forecast_all_tasks(clock, horizon);
         self.all_tasks = self.locate(model, index, &all_tasks, now);
-        self.tasks.insert(task, (now, own));
+        self.tasks.insert(task, (now, of_task));
         self.tasks.retain(|_, &mut (at, _)| now - at < TASK_EXPIRY);
         if self.tasks.len() > MAX_TASKS {
             let oldest = (self.tasks.iter()).min_by(|a, b| a.1.0.total_cmp(&b.1.0));

@@ -10,7 +10,7 @@ use super::super::file_index::{FileId, FolderId, PackId};
 use super::super::locality_predictor::RelatedFile;
 use super::action::{Fetch, Seconds};
 use super::state::{RankedFiles, SUFFICIENT_HIT_RATE, Scheduler};
-use super::waste_budget::{Account, RemainingBudget};
+use super::waste_budget::{BudgetAccount, RemainingBudget};
 
 /// Minimum ratio of benefit to cost of a prediction. Two, because either estimate
 /// may be wrong.
@@ -37,7 +37,7 @@ const MAX_EXAMINED_FILES: usize = 512;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SelectedFile {
     pub(super) file: FileId,
-    pub(super) account: Account,
+    pub(super) account: BudgetAccount,
     /// Probability that it is opened; 0 if it only fills a gap.
     pub(super) probability: f64,
 }
@@ -48,7 +48,7 @@ impl Scheduler {
     pub(super) fn select_demand(&mut self, file: FileId) -> Vec<SelectedFile> {
         let mut selected = vec![SelectedFile {
             file,
-            account: Account::Learned,
+            account: BudgetAccount::Learned,
             probability: 1.0,
         }];
         let ranked = self.ranked();
@@ -100,11 +100,11 @@ impl Scheduler {
             if self.is_missing(expected.file)
                 && self.is_worth(bytes, probability)
                 && fits(bytes)
-                && budget.take(Account::Learned, bytes, probability, false)
+                && budget.take(BudgetAccount::Learned, bytes, probability, false)
             {
                 return Some(SelectedFile {
                     file: expected.file,
-                    account: Account::Learned,
+                    account: BudgetAccount::Learned,
                     probability,
                 });
             }
@@ -114,11 +114,11 @@ impl Scheduler {
             let bytes = self.file_index.range(it.file).len;
             self.is_missing(it.file)
                 && fits(bytes)
-                && budget.take(Account::of(it.known), bytes, it.probability, true)
+                && budget.take(BudgetAccount::of(it.known), bytes, it.probability, true)
         });
         best.map(|best| SelectedFile {
             file: best.file,
-            account: Account::of(best.known),
+            account: BudgetAccount::of(best.known),
             probability: best.probability,
         })
     }
@@ -238,7 +238,7 @@ impl Scheduler {
             let expected = self.predictions.probability(file);
             let related = ranked.by_file.get(&file);
             let related = related.filter(|it| it.probability > expected);
-            let account = related.map_or(Account::Learned, |it| Account::of(it.known));
+            let account = related.map_or(BudgetAccount::Learned, |it| BudgetAccount::of(it.known));
             let probability = related.map_or(expected, |it| it.probability);
             let mut rest = *budget;
             let is_taken = self.is_worth(range.len, probability)

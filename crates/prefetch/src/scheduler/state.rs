@@ -9,9 +9,9 @@ use super::super::model::{Model, TaskId};
 use super::super::profile::Profile;
 use super::action::{Config, FetchId, PrefetchCounts, Seconds};
 use super::in_flight::InFlightRequests;
-use super::link::Link;
+use super::link::LinkEstimate;
 use super::predictions::Predictions;
-use super::waste_budget::{Account, Allowance, WasteBudget};
+use super::waste_budget::{Allowance, BudgetAccount, WasteBudget};
 use walgit_format::Prior;
 
 /// Predicted fraction of the opens above which the model needs no help.
@@ -51,14 +51,14 @@ pub(super) struct RankedFiles {
 #[derive(Debug)]
 pub struct Scheduler {
     pub(super) config: Config,
-    pub(super) link: Link,
+    pub(super) link: LinkEstimate,
     pub(super) file_index: FileIndex,
     pub(super) model: Model,
     pub(super) locality: LocalityPredictor,
     pub(super) predictions: Predictions,
     pub(super) budget: WasteBudget,
     pub(super) in_flight: InFlightRequests,
-    pub(super) files: Vec<File>,
+    pub(super) files: Vec<ScheduledFile>,
     /// Demands that wait for a free connection.
     pub(super) queue: VecDeque<FileId>,
     pub(super) waiting: HashMap<FileId, Vec<TaskId>>,
@@ -79,7 +79,7 @@ pub struct Scheduler {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct File {
+pub(super) struct ScheduledFile {
     pub(super) state: FileState,
     pub(super) opened: bool,
     pub(super) prefetched: bool,
@@ -87,7 +87,12 @@ pub(super) struct File {
 
 impl Scheduler {
     /// Starts a session with the profile of earlier ones.
-    pub fn new(file_index: FileIndex, profile: Profile, link: Link, config: Config) -> Self {
+    pub fn new(
+        file_index: FileIndex,
+        profile: Profile,
+        link: LinkEstimate,
+        config: Config,
+    ) -> Self {
         let mut model = profile.model;
         model.begin();
         Scheduler {
@@ -183,7 +188,7 @@ impl Scheduler {
     }
 
     /// Returns the estimate of the link.
-    pub fn link(&self) -> Link {
+    pub fn link(&self) -> LinkEstimate {
         self.link
     }
 
@@ -195,7 +200,7 @@ impl Scheduler {
     /// Returns the bytes at risk and the limit of each account: learned, then
     /// guessed.
     pub(super) fn at_risk(&self) -> [(u64, u64); 2] {
-        [Account::Learned, Account::Guessed].map(|account| {
+        [BudgetAccount::Learned, BudgetAccount::Guessed].map(|account| {
             let risk = self.budget.at_risk(account);
             (risk, risk + self.left(account))
         })
@@ -203,13 +208,13 @@ impl Scheduler {
 
     /// Remaining bytes to risk on an account. Guesses are for sessions that repeat
     /// nothing.
-    fn left(&self, account: Account) -> u64 {
+    fn left(&self, account: BudgetAccount) -> u64 {
         let allowance = match account {
-            Account::Learned => Allowance {
+            BudgetAccount::Learned => Allowance {
                 start: (self.session_bytes * self.config.learned_start) as u64,
                 per_useful: self.config.learned_per_useful,
             },
-            Account::Guessed => {
+            BudgetAccount::Guessed => {
                 let new = (1.0 - 2.0 * self.model.similarity()).max(0.0).powi(2);
                 let Allowance { start, per_useful } = self.config.guessed;
                 Allowance {
@@ -226,7 +231,7 @@ impl Scheduler {
         LEAD_ROUND_TRIPS * self.lead_factor * self.link.rtt()
     }
 
-    pub(super) fn file(&self, file: FileId) -> File {
+    pub(super) fn file(&self, file: FileId) -> ScheduledFile {
         self.files.get(file.index()).copied().unwrap_or_default()
     }
 
@@ -234,10 +239,10 @@ impl Scheduler {
         self.file(file).state == FileState::Missing
     }
 
-    pub(super) fn file_mut(&mut self, file: FileId) -> &mut File {
+    pub(super) fn file_mut(&mut self, file: FileId) -> &mut ScheduledFile {
         let at = file.index();
         if at >= self.files.len() {
-            self.files.resize(at + 1, File::default());
+            self.files.resize(at + 1, ScheduledFile::default());
         }
         &mut self.files[at]
     }

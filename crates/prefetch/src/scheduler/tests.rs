@@ -26,7 +26,12 @@ fn tree(folders: u64, files: u64, len: u64) -> FileIndex {
 }
 
 fn scheduler(file_index: FileIndex, profile: Profile) -> Scheduler {
-    Scheduler::new(file_index, profile, Link::default(), Config::default())
+    Scheduler::new(
+        file_index,
+        profile,
+        LinkEstimate::default(),
+        Config::default(),
+    )
 }
 
 /// A caller that executes actions, checks that they are valid, and completes
@@ -58,15 +63,15 @@ impl Caller {
     /// Completes the oldest pending request.
     fn complete(&mut self) -> Vec<Fetch> {
         self.now += 0.02;
-        let mut begun = Vec::new();
+        let mut fetches = Vec::new();
         if let Some((_, files)) = self.in_flight.pop_first() {
             for file in files {
                 self.arrived.insert(file);
                 let actions = self.scheduler.fetched(file, self.now);
-                begun.extend(self.execute(actions));
+                fetches.extend(self.execute(actions));
             }
         }
-        begun
+        fetches
     }
 
     fn wake(&mut self) {
@@ -87,7 +92,7 @@ impl Caller {
     }
 
     fn execute(&mut self, actions: Vec<Action>) -> Vec<Fetch> {
-        let mut begun = Vec::new();
+        let mut fetches = Vec::new();
         for action in actions {
             match action {
                 Action::Cancel(id) => assert!(self.in_flight.remove(&id).is_some()),
@@ -100,23 +105,23 @@ impl Caller {
                     let demanded = fetch.demanded;
                     assert!(demanded.is_none_or(|file| fetch.files.first() == Some(&file)));
                     self.in_flight.insert(fetch.id, fetch.files.clone());
-                    begun.push(fetch);
+                    fetches.push(fetch);
                 }
             }
         }
         assert!(self.in_flight.len() <= Config::default().connections);
-        begun
+        fetches
     }
 }
 
 #[test]
 fn a_demanded_file_is_requested_at_once_and_first() {
     let mut caller = Caller::new(scheduler(tree(4, 50, 3000), Profile::default()));
-    let begun = caller.open(1, "d1/f7.rs");
+    let fetches = caller.open(1, "d1/f7.rs");
     let wanted = caller.scheduler.file_index().find("d1/f7.rs");
-    assert_eq!(begun[0].demanded, wanted);
-    assert_eq!(begun[0].offset, 57 * 3000);
-    let files: usize = begun.iter().map(|fetch| fetch.files.len()).sum();
+    assert_eq!(fetches[0].demanded, wanted);
+    assert_eq!(fetches[0].offset, 57 * 3000);
+    let files: usize = fetches.iter().map(|fetch| fetch.files.len()).sum();
     assert!(files > 10, "related files are in the same request: {files}");
 }
 
@@ -127,9 +132,9 @@ fn a_demand_finds_a_connection_during_many_prefetches() {
         let path = format!("d{}/f3.rs", folder * 2);
         let file = caller.scheduler.file_index().find(&path).unwrap();
         let is_in_flight = caller.in_flight.values().flatten().any(|&it| it == file);
-        let begun = caller.open(folder, &path);
+        let fetches = caller.open(folder, &path);
         if !is_in_flight && !caller.arrived.contains(&file) && caller.in_flight.len() < 8 {
-            assert_eq!(begun.first().and_then(|fetch| fetch.demanded), Some(file));
+            assert_eq!(fetches.first().and_then(|fetch| fetch.demanded), Some(file));
         }
         caller.complete();
     }
@@ -202,7 +207,7 @@ fn wrong_guesses_stop_further_guesses() {
 
 #[test]
 fn the_link_estimate_follows_measurements() {
-    let mut link = Link::default();
+    let mut link = LinkEstimate::default();
     for _ in 0..200 {
         link.record(RequestTiming {
             first: 0.2 + 0.004,

@@ -39,19 +39,19 @@ pub struct Allowance {
 /// Basis of a prediction. Learned and guessed files have separate accounts, so that
 /// guesses never use up the budget of learned files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Account {
+pub(super) enum BudgetAccount {
     /// Earlier sessions opened the file.
     Learned = 0,
     /// The file is near opened ones.
     Guessed = 1,
 }
 
-impl Account {
+impl BudgetAccount {
     pub(super) fn of(is_known: bool) -> Self {
         if is_known {
-            Account::Learned
+            BudgetAccount::Learned
         } else {
-            Account::Guessed
+            BudgetAccount::Guessed
         }
     }
 }
@@ -59,7 +59,7 @@ impl Account {
 /// A prefetched file that was not opened yet.
 #[derive(Clone, Copy, Debug)]
 struct FileAtRisk {
-    account: Account,
+    account: BudgetAccount,
     bytes: u64,
     /// Bytes that count as wasted.
     charge: u64,
@@ -90,7 +90,7 @@ fn expected_waste(bytes: u64, probability: f64) -> u64 {
 
 impl WasteBudget {
     /// Bytes of an account that are expected to be wasted.
-    pub(super) fn at_risk(&self, account: Account) -> u64 {
+    pub(super) fn at_risk(&self, account: BudgetAccount) -> u64 {
         self.at_risk[account as usize]
     }
 
@@ -100,10 +100,10 @@ impl WasteBudget {
     }
 
     /// Remaining bytes to risk on an account.
-    pub(super) fn left(&self, account: Account, allowance: Allowance) -> u64 {
+    pub(super) fn left(&self, account: BudgetAccount, allowance: Allowance) -> u64 {
         let earned = (self.useful as f64 * allowance.per_useful) as u64;
         let mut allowed = (allowance.start.saturating_add(earned)) as f64;
-        if account == Account::Guessed {
+        if account == BudgetAccount::Guessed {
             // The fraction that guesses receive follows from their success so far.
             let (all, right) = self.guessed;
             let right = right + REQUIRED_PRECISION * REQUIRED_PRECISION_WEIGHT;
@@ -113,8 +113,8 @@ impl WasteBudget {
         (allowed as u64).saturating_sub(self.at_risk(account))
     }
 
-    fn record_outcome(&mut self, account: Account, right: bool) {
-        if account == Account::Guessed {
+    fn record_outcome(&mut self, account: BudgetAccount, right: bool) {
+        if account == BudgetAccount::Guessed {
             let (all, hits) = &mut self.guessed;
             *all = *all * GUESS_DECAY + 1.0;
             *hits = *hits * GUESS_DECAY + f64::from(u8::from(right));
@@ -122,7 +122,13 @@ impl WasteBudget {
     }
 
     /// Records a prefetched file.
-    pub(super) fn charge(&mut self, file: FileId, bytes: u64, probability: f64, account: Account) {
+    pub(super) fn charge(
+        &mut self,
+        file: FileId,
+        bytes: u64,
+        probability: f64,
+        account: BudgetAccount,
+    ) {
         let charge = expected_waste(bytes, probability);
         let risk = &mut self.at_risk[account as usize];
         *risk = risk.saturating_add(charge);
@@ -158,7 +164,7 @@ impl WasteBudget {
     }
 
     /// Ends the risk of a file: it was opened, or did not arrive. Returns its account.
-    pub(super) fn release(&mut self, file: FileId) -> Option<Account> {
+    pub(super) fn release(&mut self, file: FileId) -> Option<BudgetAccount> {
         let released = self.files.remove(&file)?;
         let risk = &mut self.at_risk[released.account as usize];
         *risk = risk.saturating_sub(released.charge);
@@ -186,7 +192,7 @@ impl RemainingBudget {
     /// an unlikely file must leave budget for likelier ones.
     pub(super) fn take(
         &mut self,
-        account: Account,
+        account: BudgetAccount,
         bytes: u64,
         probability: f64,
         guess: bool,
@@ -207,7 +213,7 @@ impl RemainingBudget {
     }
 
     /// Takes unwanted bytes of a gap and returns whether they fit.
-    pub(super) fn take_gap(&mut self, account: Account, bytes: u64) -> bool {
+    pub(super) fn take_gap(&mut self, account: BudgetAccount, bytes: u64) -> bool {
         let left = &mut self.left[account as usize];
         let fits = bytes <= *left;
         *left = left.saturating_sub(bytes);

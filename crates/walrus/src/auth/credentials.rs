@@ -14,11 +14,11 @@ use crate::network::{AuthMethod, Network};
 pub struct Credentials {
     network: String,
     origins: Vec<Origin>,
-    method: Method,
+    method: CredentialKind,
 }
 
 #[derive(Clone, Debug, Default)]
-enum Method {
+enum CredentialKind {
     #[default]
     None,
     ApiKey(HeaderName, Secret),
@@ -48,13 +48,13 @@ impl Credentials {
                 let header = header.parse().map_err(|_| AuthError::Header {
                     what: "the name of the API key's header",
                 })?;
-                Method::ApiKey(header, key)
+                CredentialKind::ApiKey(header, key)
             }
             (AuthMethod::Jwt(profile), SignInSecret::Jwt { key }) => {
-                Method::Jwt(UploadTokens::new(&key, profile)?)
+                CredentialKind::Jwt(UploadTokens::new(&key, profile)?)
             }
             (AuthMethod::Oauth(profile), SignInSecret::Oauth(grant)) => {
-                Method::Oauth(Session::new(sign_ins.clone(), &name, profile, grant)?)
+                CredentialKind::Oauth(Session::new(sign_ins.clone(), &name, profile, grant)?)
             }
             (configured, secret) => {
                 return Err(AuthError::OtherMethod {
@@ -78,13 +78,17 @@ impl Credentials {
 
     /// Whether there are no credentials.
     pub fn is_none(&self) -> bool {
-        matches!(self.method, Method::None)
+        matches!(self.method, CredentialKind::None)
     }
 
     /// Creates the credentials of this upload to the publisher at `url`.
-    pub async fn for_upload(&self, url: &Url, upload: &Upload) -> Result<Proof, AuthError> {
+    pub async fn for_upload(
+        &self,
+        url: &Url,
+        upload: &Upload,
+    ) -> Result<RequestCredentials, AuthError> {
         if self.is_none() {
-            return Ok(Proof::default());
+            return Ok(RequestCredentials::default());
         }
         let origin = Origin::of(url);
         if !is_private(url) {
@@ -99,20 +103,20 @@ impl Credentials {
             });
         }
         match &self.method {
-            Method::None => Ok(Proof::default()),
-            Method::ApiKey(name, key) => {
+            CredentialKind::None => Ok(RequestCredentials::default()),
+            CredentialKind::ApiKey(name, key) => {
                 let value = header_value(key.expose(), "the API key")?;
-                Ok(Proof::of(name.clone(), value))
+                Ok(RequestCredentials::of(name.clone(), value))
             }
-            Method::Jwt(tokens) => {
-                let mut proof = Proof::bearer(&tokens.mint(upload)?)?;
+            CredentialKind::Jwt(tokens) => {
+                let mut proof = RequestCredentials::bearer(&tokens.mint(upload)?)?;
                 let owner = tokens.send_object_to();
                 proof.query = owner.map(|owner| ("send_object_to", owner.to_owned()));
                 Ok(proof)
             }
-            Method::Oauth(session) => {
+            CredentialKind::Oauth(session) => {
                 let token = session.token().await?;
-                let mut proof = Proof::bearer(&token)?;
+                let mut proof = RequestCredentials::bearer(&token)?;
                 proof.token = Some(token);
                 Ok(proof)
             }
@@ -120,9 +124,9 @@ impl Credentials {
     }
 
     /// Whether to retry with new credentials after a publisher rejected `proof`.
-    pub fn renew(&self, proof: &Proof) -> bool {
+    pub fn renew(&self, proof: &RequestCredentials) -> bool {
         match (&self.method, &proof.token) {
-            (Method::Oauth(session), Some(token)) => {
+            (CredentialKind::Oauth(session), Some(token)) => {
                 session.refused(token);
                 true
             }
@@ -133,24 +137,27 @@ impl Credentials {
 
 /// Credentials of one request.
 #[derive(Debug, Default)]
-pub struct Proof {
+pub struct RequestCredentials {
     header: Option<(HeaderName, HeaderValue)>,
     query: Option<(&'static str, String)>,
     /// Access token, if the credentials contain one.
     token: Option<Secret>,
 }
 
-impl Proof {
+impl RequestCredentials {
     fn of(name: HeaderName, value: HeaderValue) -> Self {
-        Proof {
+        RequestCredentials {
             header: Some((name, value)),
-            ..Proof::default()
+            ..RequestCredentials::default()
         }
     }
 
     fn bearer(token: &Secret) -> Result<Self, AuthError> {
         let text = Zeroizing::new(format!("Bearer {}", token.expose()));
-        Ok(Proof::of(AUTHORIZATION, header_value(&text, "the token")?))
+        Ok(RequestCredentials::of(
+            AUTHORIZATION,
+            header_value(&text, "the token")?,
+        ))
     }
 
     /// Adds the credentials to a request.

@@ -17,7 +17,7 @@ use zeroize::Zeroize as _;
 
 /// Installs `ring` as the back end of `jsonwebtoken`, process-wide.
 pub(super) fn install() {
-    static RING: CryptoProvider = CryptoProvider {
+    static RING_PROVIDER: CryptoProvider = CryptoProvider {
         signer_factory: |algorithm, key| {
             let pair = KeyPair::new(*algorithm, key.as_bytes())?;
             let algorithm = *algorithm;
@@ -35,11 +35,11 @@ pub(super) fn install() {
         key_utils: KeyUtils::new_unimplemented(),
     };
     // Only the first call has an effect.
-    let _ = RING.install_default();
+    let _ = RING_PROVIDER.install_default();
 }
 
 /// How `ring` signs and verifies an algorithm.
-enum Method {
+enum RingAlgorithm {
     Hmac(hmac::Algorithm),
     Rsa(&'static dyn RsaEncoding, &'static RsaParameters),
     Ecdsa(
@@ -49,26 +49,26 @@ enum Method {
     Ed(&'static EdDSAParameters),
 }
 
-impl Method {
+impl RingAlgorithm {
     fn of(algorithm: Algorithm) -> Option<Self> {
         use signature::*;
         Some(match algorithm {
-            Algorithm::HS256 => Method::Hmac(hmac::HMAC_SHA256),
-            Algorithm::HS384 => Method::Hmac(hmac::HMAC_SHA384),
-            Algorithm::HS512 => Method::Hmac(hmac::HMAC_SHA512),
-            Algorithm::RS256 => Method::Rsa(&RSA_PKCS1_SHA256, &RSA_PKCS1_2048_8192_SHA256),
-            Algorithm::RS384 => Method::Rsa(&RSA_PKCS1_SHA384, &RSA_PKCS1_2048_8192_SHA384),
-            Algorithm::RS512 => Method::Rsa(&RSA_PKCS1_SHA512, &RSA_PKCS1_2048_8192_SHA512),
-            Algorithm::PS256 => Method::Rsa(&RSA_PSS_SHA256, &RSA_PSS_2048_8192_SHA256),
-            Algorithm::PS384 => Method::Rsa(&RSA_PSS_SHA384, &RSA_PSS_2048_8192_SHA384),
-            Algorithm::PS512 => Method::Rsa(&RSA_PSS_SHA512, &RSA_PSS_2048_8192_SHA512),
+            Algorithm::HS256 => RingAlgorithm::Hmac(hmac::HMAC_SHA256),
+            Algorithm::HS384 => RingAlgorithm::Hmac(hmac::HMAC_SHA384),
+            Algorithm::HS512 => RingAlgorithm::Hmac(hmac::HMAC_SHA512),
+            Algorithm::RS256 => RingAlgorithm::Rsa(&RSA_PKCS1_SHA256, &RSA_PKCS1_2048_8192_SHA256),
+            Algorithm::RS384 => RingAlgorithm::Rsa(&RSA_PKCS1_SHA384, &RSA_PKCS1_2048_8192_SHA384),
+            Algorithm::RS512 => RingAlgorithm::Rsa(&RSA_PKCS1_SHA512, &RSA_PKCS1_2048_8192_SHA512),
+            Algorithm::PS256 => RingAlgorithm::Rsa(&RSA_PSS_SHA256, &RSA_PSS_2048_8192_SHA256),
+            Algorithm::PS384 => RingAlgorithm::Rsa(&RSA_PSS_SHA384, &RSA_PSS_2048_8192_SHA384),
+            Algorithm::PS512 => RingAlgorithm::Rsa(&RSA_PSS_SHA512, &RSA_PSS_2048_8192_SHA512),
             Algorithm::ES256 => {
-                Method::Ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING, &ECDSA_P256_SHA256_FIXED)
+                RingAlgorithm::Ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING, &ECDSA_P256_SHA256_FIXED)
             }
             Algorithm::ES384 => {
-                Method::Ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING, &ECDSA_P384_SHA384_FIXED)
+                RingAlgorithm::Ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING, &ECDSA_P384_SHA384_FIXED)
             }
-            Algorithm::EdDSA => Method::Ed(&ED25519),
+            Algorithm::EdDSA => RingAlgorithm::Ed(&ED25519),
             _ => return None,
         })
     }
@@ -84,21 +84,21 @@ pub(super) enum KeyPair {
 
 impl KeyPair {
     pub(super) fn new(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, Error> {
-        let method = Method::of(algorithm).ok_or(ErrorKind::InvalidAlgorithm)?;
+        let method = RingAlgorithm::of(algorithm).ok_or(ErrorKind::InvalidAlgorithm)?;
         Ok(match method {
-            Method::Hmac(algorithm) => KeyPair::Hmac(hmac::Key::new(algorithm, bytes)),
-            Method::Rsa(encoding, _) => {
+            RingAlgorithm::Hmac(algorithm) => KeyPair::Hmac(hmac::Key::new(algorithm, bytes)),
+            RingAlgorithm::Rsa(encoding, _) => {
                 let pair = RsaKeyPair::from_pkcs8(bytes).or_else(|_| RsaKeyPair::from_der(bytes));
                 let pair = pair.map_err(|_| {
                     ErrorKind::InvalidRsaKey("it is no RSA key of 2048 to 4096 bits".into())
                 })?;
                 KeyPair::Rsa(Box::new(pair), encoding)
             }
-            Method::Ecdsa(algorithm, _) => {
+            RingAlgorithm::Ecdsa(algorithm, _) => {
                 let pair = EcdsaKeyPair::from_pkcs8(algorithm, bytes, &SystemRandom::new());
                 KeyPair::Ecdsa(pair.map_err(|_| ErrorKind::InvalidEcdsaKey)?)
             }
-            Method::Ed(_) => {
+            RingAlgorithm::Ed(_) => {
                 let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(bytes);
                 KeyPair::Ed(pair.map_err(|_| ErrorKind::InvalidEddsaKey)?)
             }
@@ -155,13 +155,13 @@ impl Verifier<Vec<u8>> for RingVerifier {
         let public = |algorithm: &'static dyn VerificationAlgorithm| {
             UnparsedPublicKey::new(algorithm, &self.key).verify(message, signed)
         };
-        let verified = match Method::of(self.algorithm).ok_or_else(generic::Error::new)? {
-            Method::Hmac(algorithm) => {
+        let verified = match RingAlgorithm::of(self.algorithm).ok_or_else(generic::Error::new)? {
+            RingAlgorithm::Hmac(algorithm) => {
                 hmac::verify(&hmac::Key::new(algorithm, &self.key), message, signed)
             }
-            Method::Rsa(_, algorithm) => public(algorithm),
-            Method::Ecdsa(_, algorithm) => public(algorithm),
-            Method::Ed(algorithm) => public(algorithm),
+            RingAlgorithm::Rsa(_, algorithm) => public(algorithm),
+            RingAlgorithm::Ecdsa(_, algorithm) => public(algorithm),
+            RingAlgorithm::Ed(algorithm) => public(algorithm),
         };
         verified.map_err(|_| generic::Error::new())
     }

@@ -21,7 +21,7 @@ const KEYRING_TIMEOUT: Duration = Duration::from_secs(3);
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
 
 /// Jobs that timed out; each holds its token until it ends.
-static ABANDONED: Mutex<Vec<Weak<()>>> = Mutex::new(Vec::new());
+static ABANDONED_REQUESTS: Mutex<Vec<Weak<()>>> = Mutex::new(Vec::new());
 /// When the keyring last failed to answer.
 static LAST_TIMEOUT: Mutex<Option<Instant>> = Mutex::new(None);
 
@@ -159,7 +159,7 @@ fn bounded<T: Send + 'static>(
         .lock()
         .is_some_and(|at| at.elapsed() < RETRY_PAUSE);
     let is_running = |job: &Weak<()>| job.strong_count() > 0;
-    if recently || ABANDONED.lock().iter().any(is_running) {
+    if recently || ABANDONED_REQUESTS.lock().iter().any(is_running) {
         return Err(KeyringError::TimedOut);
     }
     let token = Arc::new(());
@@ -181,7 +181,7 @@ fn bounded<T: Send + 'static>(
             Err(RecvTimeoutError::Timeout) => break,
         }
     }
-    let mut abandoned = ABANDONED.lock();
+    let mut abandoned = ABANDONED_REQUESTS.lock();
     abandoned.retain(is_running);
     abandoned.push(job_token);
     *LAST_TIMEOUT.lock() = Some(Instant::now());

@@ -4,7 +4,7 @@
 //! profile defines the method ([`crate::network::AuthMethod`]): none, an API key, a
 //! token signed for every upload ([`UploadTokens`]), or a sign-in with an OAuth issuer
 //! ([`oauth`]), which a [`Session`] renews. `login` stores the secret ([`SignIns`]), and
-//! [`Credentials`] add the proof of identity to every upload ([`Proof`]).
+//! [`Credentials`] add the proof of identity to every upload ([`RequestCredentials`]).
 //!
 //! Guarantees for secrets:
 //! - A secret is stored in the system keyring, or else in a sealed file readable only by
@@ -39,7 +39,7 @@ mod signin;
 mod signing;
 mod upload;
 
-pub use credentials::{Credentials, Proof};
+pub use credentials::{Credentials, RequestCredentials};
 pub use error::AuthError;
 pub use grant::Grant;
 pub use key_store::{KeyAddition, KeyStore, ReplacedKey};

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_encrypted_or_stays_here_is_private() {
+    fn only_encrypted_or_local_origins_are_private() {
         for (url, private) in [
             ("https://publisher.example/x", true),
             ("http://127.0.0.1:31415/", true),

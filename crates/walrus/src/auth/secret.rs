@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_not_shown_and_compares_as_a_whole() {
+    fn a_secret_is_not_displayed_and_compares_entirely() {
         let secret = Secret::new("hunter2".into());
         assert!(!format!("{secret:?}").contains("hunter2"));
         assert!(secret.is("hunter2") && !secret.is("hunter3") && !secret.is(""));

@@ -31,7 +31,7 @@ const LOCK_FILE: &str = ".lock";
 /// Key that seals the files. No name of a secret ends like this.
 const SEALING_KEY_FILE: &str = "sealing-key";
 /// Largest file that is read, in bytes.
-const MAX_FILE: u64 = 16 << 20;
+const MAX_FILE_BYTES: u64 = 16 << 20;
 /// Longest wait for a change by another process.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -322,7 +322,7 @@ pub(super) fn check_name(name: &str) -> Result<(), SecretStoreError> {
 }
 
 fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, SecretStoreError> {
-    match walgit_durable::read_regular(path, MAX_FILE) {
+    match walgit_durable::read_regular(path, MAX_FILE_BYTES) {
         Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(SecretStoreError::io(path)(error)),

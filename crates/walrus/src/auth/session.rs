@@ -26,23 +26,23 @@ struct Inner {
     sign_ins: SignIns,
     network: String,
     margin: Duration,
-    state: Mutex<State>,
+    state: Mutex<GrantState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct GrantState {
     grant: Grant,
     /// Whether a publisher rejected the access token.
     refused: bool,
     /// Renewal in progress.
-    renewal: Option<Renewal>,
+    renewal: Option<RenewalFuture>,
     /// Set when the issuer refuses further renewals.
     ended: Option<Arc<AuthError>>,
 }
 
-type Renewal = Shared<BoxFuture<'static, Result<Secret, Arc<AuthError>>>>;
+type RenewalFuture = Shared<BoxFuture<'static, Result<Secret, Arc<AuthError>>>>;
 
-impl State {
+impl GrantState {
     fn is_fresh(&self, margin: Duration) -> bool {
         !self.refused && self.grant.is_fresh(margin)
     }
@@ -76,7 +76,7 @@ impl Session {
             sign_ins,
             network: network.into(),
             margin: Duration::from_secs(margin),
-            state: Mutex::new(State {
+            state: Mutex::new(GrantState {
                 grant,
                 refused: false,
                 renewal: None,
@@ -126,7 +126,7 @@ impl Session {
 impl Inner {
     /// Renews in a separate task, which continues if all callers give up, because the
     /// issuer may already have replaced the token.
-    fn start_renewal(self: &Arc<Self>) -> Renewal {
+    fn start_renewal(self: &Arc<Self>) -> RenewalFuture {
         let inner = self.clone();
         let task = tokio::spawn(async move {
             let renewed = inner.renew().await.map_err(Arc::new);

@@ -17,7 +17,7 @@ use walgit_format::chunk::BlobId;
 /// Time limit for an answer.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest answer, in bytes.
-const MAX_ANSWER: u64 = 1 << 20;
+const MAX_RESPONSE_BYTES: u64 = 1 << 20;
 
 #[derive(Deserialize)]
 struct Present {
@@ -52,7 +52,7 @@ impl HttpStore {
         let sent = request.timeout(ADMIN_TIMEOUT).send().await;
         let response = sent.map_err(|error| unavailable(cause(&error)))?;
         let status = response.status();
-        let body = http::body(response, MAX_ANSWER).await;
+        let body = http::body(response, MAX_RESPONSE_BYTES).await;
         let body = body.map_err(|error| unavailable(cause(&error)))?;
         let body = body.unwrap_or_default();
         match status {

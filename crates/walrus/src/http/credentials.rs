@@ -9,7 +9,7 @@ use crate::auth::{AuthError, Upload};
 use crate::net::{Endpoint, FailureKind, http};
 
 /// Most bytes read of a refusal.
-const MAX_REFUSAL_BODY: u64 = 8 << 10;
+const MAX_REFUSAL_BYTES: u64 = 8 << 10;
 
 impl HttpStore {
     /// Sends an upload with the credentials for this publisher; repeats it once with a
@@ -43,7 +43,7 @@ impl HttpStore {
             }
             // The network's publisher answers this to a request without a token.
             StatusCode::BAD_REQUEST if credentials.is_none() => {
-                let body = http::body(response, MAX_REFUSAL_BODY).await;
+                let body = http::body(response, MAX_REFUSAL_BYTES).await;
                 let body = body.ok().flatten().unwrap_or_default();
                 let message = String::from_utf8_lossy(&body);
                 if message.contains("`authorization` was missing") {

@@ -13,13 +13,14 @@ use super::answer::{self, Body};
 use super::failed_request::FailedRequest;
 use crate::auth::Upload;
 use crate::net::{
-    Connections, Endpoint, Failure, FailureHandling, FailureKind, Outcome, RequestGuard, http,
+    Connections, Endpoint, Failure, FailureHandling, FailureKind, RequestGuard, RequestOutcome,
+    http,
 };
 use crate::{PutOptions, PutReceipt, ReadRange, StoreError};
 use walgit_format::chunk::{BlobId, ByteRange};
 
 /// Longest answer of a publisher, in bytes.
-const MAX_PUT_ANSWER: u64 = 1 << 20;
+const MAX_PUT_RESPONSE_BYTES: u64 = 1 << 20;
 
 impl HttpStore {
     /// Reads from one aggregator. The result has the requested length and is not
@@ -189,7 +190,7 @@ impl HttpStore {
             return Err(FailedRequest::unexpected(endpoint, response).await);
         }
         self.counters.add(&self.counters.sent, len);
-        let text = http::body(response, MAX_PUT_ANSWER).await;
+        let text = http::body(response, MAX_PUT_RESPONSE_BYTES).await;
         let text = text.map_err(|error| FailedRequest::broken(endpoint, &error))?;
         let answer: PutAnswer =
             serde_json::from_slice(&text.unwrap_or_default()).map_err(|error| {
@@ -247,7 +248,7 @@ impl HttpStore {
 fn end<T>(result: Result<T, FailedRequest>, guard: RequestGuard<'_>) -> Result<T, FailedRequest> {
     match result {
         Ok(done) => {
-            guard.ended(Outcome::Success, "");
+            guard.ended(RequestOutcome::Success, "");
             Ok(done)
         }
         Err(failed) => Err(failed.ends(guard)),
@@ -270,7 +271,7 @@ fn no_answer(
 #[serde(rename_all = "camelCase")]
 enum PutAnswer {
     #[serde(rename_all = "camelCase")]
-    NewlyCreated { blob_object: BlobObject },
+    NewlyCreated { blob_object: StoredBlobObject },
     #[serde(rename_all = "camelCase")]
     AlreadyCertified {
         blob_id: String,
@@ -288,7 +289,7 @@ enum PutAnswer {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct BlobObject {
+struct StoredBlobObject {
     id: String,
     blob_id: String,
     storage: Storage,

@@ -10,13 +10,13 @@ use reqwest::header::RETRY_AFTER;
 
 use crate::StoreError;
 use crate::net::{
-    Consequence, Endpoint, Endpoints, FailureKind, Outcome, RequestGuard, Unavailable, Verdict,
-    cause, http,
+    Consequence, Endpoint, Endpoints, FailureKind, RequestGuard, RequestOutcome, Unavailable,
+    Verdict, cause, http,
 };
 use walgit_format::chunk::BlobId;
 
 /// Most bytes of an error's body read for its message.
-const MAX_ERROR_BODY: usize = 8 << 10;
+const MAX_ERROR_BYTES: usize = 8 << 10;
 /// Longest pause that a server may request.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
@@ -134,7 +134,7 @@ impl FailedRequest {
         let mut text = Vec::new();
         while let Ok(Some(chunk)) = response.chunk().await {
             text.extend_from_slice(&chunk);
-            if text.len() > MAX_ERROR_BODY {
+            if text.len() > MAX_ERROR_BYTES {
                 break;
             }
         }
@@ -225,10 +225,10 @@ impl FailedRequest {
     }
 
     /// Outcome for the state of the endpoint.
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> RequestOutcome {
         match (self.kind(), &*self.error) {
             (Some(FailureKind::Overloaded), StoreError::Refused { status: 429, .. }) => {
-                Outcome::Overloaded
+                RequestOutcome::Overloaded
             }
             (
                 Some(
@@ -240,11 +240,11 @@ impl FailedRequest {
                     | FailureKind::Untrusted,
                 ),
                 _,
-            ) => Outcome::Failed,
-            (Some(FailureKind::Refused | FailureKind::NotFound), _) => Outcome::Refused,
+            ) => RequestOutcome::Failed,
+            (Some(FailureKind::Refused | FailureKind::NotFound), _) => RequestOutcome::Refused,
             // Trust is independent of availability.
             (Some(FailureKind::Corrupt | FailureKind::Slow | FailureKind::NoRanges) | None, _) => {
-                Outcome::Success
+                RequestOutcome::Success
             }
         }
     }

@@ -93,13 +93,13 @@ pub struct HttpStore {
     admin: Option<Url>,
     config: HttpConfig,
     failures: FailureLog,
-    counters: Counters,
+    counters: RequestCounters,
     first_contact: FirstContact,
 }
 
 /// Counters of [`StoreHealth`].
 #[derive(Debug, Default)]
-struct Counters {
+struct RequestCounters {
     requests: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
@@ -109,7 +109,7 @@ struct Counters {
     skipped: AtomicU64,
 }
 
-impl Counters {
+impl RequestCounters {
     fn add(&self, counter: &AtomicU64, number: u64) {
         counter.fetch_add(number, Ordering::Relaxed);
     }
@@ -143,7 +143,7 @@ impl HttpStore {
             failures: FailureLog::new(config.journal.clone()),
             admin: config.admin.as_deref().map(parse_url).transpose()?,
             config,
-            counters: Counters::default(),
+            counters: RequestCounters::default(),
             first_contact: FirstContact::default(),
         })
     }

@@ -22,11 +22,11 @@ pub(super) struct Operation<'a> {
     attempt: AtomicU32,
     /// Whether the request may have been carried out in spite of a failure.
     ambiguous: AtomicBool,
-    pending: Mutex<Pending<'a>>,
+    pending: Mutex<PendingRequests<'a>>,
 }
 
 #[derive(Default)]
-struct Pending<'a> {
+struct PendingRequests<'a> {
     /// Endpoints with a request in progress.
     requests: Vec<&'a Endpoint>,
     failures: Vec<UnloggedFailure<'a>>,

@@ -17,7 +17,7 @@ use crate::{ReadRange, StoreError, Verifier};
 use walgit_format::chunk::BlobId;
 
 /// Result of one request.
-struct Answer<'a> {
+struct RequestResult<'a> {
     endpoint: &'a Endpoint,
     /// Client of a hedged read.
     hedge: Option<Client>,
@@ -36,7 +36,7 @@ impl HttpStore {
         verify: &mut Verifier<'_>,
     ) -> Result<(), Verdict<StoreError>> {
         let plan = self.aggregators.plan(read_range.at_most());
-        let (mut queue, begun) = (plan.endpoints, Instant::now());
+        let (mut queue, started) = (plan.endpoints, Instant::now());
         // Declared before the requests, which use it when they are dropped.
         let race = AtomicU64::new(0);
         let Some(first) = queue.pop_front() else {
@@ -51,7 +51,7 @@ impl HttpStore {
             let answer = tokio::select! {
                 biased;
                 Some(answer) = running.next() => answer,
-                () = after(begun, hedge_after) => {
+                () = after(started, hedge_after) => {
                     hedge_after = None;
                     if plan.explores || self.aggregators.may_hedge() {
                         self.counters.add(&self.counters.hedges, 1);
@@ -77,7 +77,7 @@ impl HttpStore {
                                 }
                                 race.store(len.max(1), Ordering::Relaxed);
                                 self.counters.add(&self.counters.hedges_won, 1);
-                                operation.lost_race(first, begun.elapsed());
+                                operation.lost_race(first, started.elapsed());
                             }
                             operation.handled(FailureHandling::FailedOver);
                             operation.accepted(answer.endpoint);
@@ -112,7 +112,7 @@ impl HttpStore {
         read_range: ReadRange,
         hedge: Option<Client>,
         race: &AtomicU64,
-    ) -> Answer<'a> {
+    ) -> RequestResult<'a> {
         let span = tracing::debug_span!(
             "request",
             operation = operation.name(),
@@ -125,7 +125,7 @@ impl HttpStore {
         let client = hedge.clone().unwrap_or_else(|| self.reader.client());
         let fetched = self.fetch(&client, endpoint, blob, read_range, race);
         let result = operation.request(endpoint, fetched.instrument(span)).await;
-        Answer {
+        RequestResult {
             endpoint,
             hedge,
             result,
@@ -133,10 +133,10 @@ impl HttpStore {
     }
 }
 
-/// Completes `hedge_after` after `begun`; never if it is `None`.
-async fn after(begun: Instant, hedge_after: Option<Duration>) {
+/// Completes `hedge_after` after `started`; never if it is `None`.
+async fn after(started: Instant, hedge_after: Option<Duration>) {
     match hedge_after {
-        Some(hedge_after) => sleep_until(begun + hedge_after).await,
+        Some(hedge_after) => sleep_until(started + hedge_after).await,
         None => std::future::pending().await,
     }
 }

@@ -40,7 +40,7 @@ fn name(root: &Path) -> BlobId {
 }
 
 #[test]
-fn a_name_that_survives_power_loss_leads_to_blobs_that_are_whole_and_paid_for() {
+fn a_name_that_survives_power_loss_refers_to_complete_and_paid_blobs() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = open(scratch.path());
     let before = write(&dir, b"the head before", 9);
@@ -71,14 +71,14 @@ fn a_name_that_survives_power_loss_leads_to_blobs_that_are_whole_and_paid_for() 
 }
 
 #[test]
-fn what_was_extended_or_deleted_stays_so_after_power_loss_once_it_was_flushed() {
+fn flushed_extensions_and_deletions_survive_power_loss() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = open(scratch.path());
-    let (kept, gone) = (write(&dir, b"kept", 2), write(&dir, b"gone", 2));
+    let (extended, deleted) = (write(&dir, b"kept", 2), write(&dir, b"gone", 2));
     dir.flush_blocking().unwrap();
     let recording = Recording::of(scratch.path());
-    dir.extend_blocking(kept, 20).unwrap();
-    assert!(dir.delete_blocking(gone).unwrap());
+    dir.extend_blocking(extended, 20).unwrap();
+    assert!(dir.delete_blocking(deleted).unwrap());
     dir.flush_blocking().unwrap();
     recording.reported();
     dir.advance(3).unwrap();
@@ -87,9 +87,9 @@ fn what_was_extended_or_deleted_stays_so_after_power_loss_once_it_was_flushed() 
         let dir = open(root);
         let epoch = dir.present_epoch().unwrap();
         assert!(epoch == 4 || epoch == 1 && reported < 2, "{epoch}");
-        let end = dir.meta(kept).unwrap().end_epoch;
+        let end = dir.meta(extended).unwrap().end_epoch;
         assert!(end == 20 || end == 2 && reported == 0, "{end}");
-        assert!(reported == 0 || !dir.blob_path(gone).exists());
-        assert_eq!(read(&dir, kept).unwrap(), &b"kept"[..]);
+        assert!(reported == 0 || !dir.blob_path(deleted).exists());
+        assert_eq!(read(&dir, extended).unwrap(), &b"kept"[..]);
     });
 }

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn five_failures_in_a_row_open_it_and_two_probes_close_it() {
+    fn five_consecutive_failures_open_the_breaker_and_two_probes_close_it() {
         let mut breaker = breaker();
         let now = Instant::now();
         for _ in 0..4 {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_fails_opens_it_again_and_an_abandoned_one_is_followed_by_another() {
+    fn a_failed_probe_reopens_the_breaker_and_an_abandoned_one_is_repeated() {
         let mut breaker = breaker();
         let now = Instant::now();
         (0..4).for_each(|_| assert!(!breaker.failed(false, now)));
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[derive(Clone, Copy, Debug)]
-    enum Act {
+    enum BreakerAction {
         Ask,
         Succeed,
         Fail,
@@ -232,20 +232,20 @@ mod tests {
         Wait(u64),
     }
 
-    fn act() -> impl Strategy<Value = Act> {
+    fn act() -> impl Strategy<Value = BreakerAction> {
         prop_oneof![
-            4 => Just(Act::Ask),
-            2 => Just(Act::Succeed),
-            4 => Just(Act::Fail),
-            1 => Just(Act::Abandon),
-            2 => (0..40u64).prop_map(Act::Wait),
+            4 => Just(BreakerAction::Ask),
+            2 => Just(BreakerAction::Succeed),
+            4 => Just(BreakerAction::Fail),
+            1 => Just(BreakerAction::Abandon),
+            2 => (0..40u64).prop_map(BreakerAction::Wait),
         ]
     }
 
     proptest! {
         /// Compares with a model that records the whole history.
         #[test]
-        fn whatever_happens_its_promises_hold(acts in prop::collection::vec(act(), 1..300)) {
+        fn the_breaker_keeps_its_invariants_under_any_sequence(acts in prop::collection::vec(act(), 1..300)) {
             let mut breaker = breaker();
             let mut now = Instant::now();
             // Requests in progress, oldest first: whether each is a probe.
@@ -259,8 +259,8 @@ mod tests {
                     in_flight.fill(false);
                 }
                 match act {
-                    Act::Wait(seconds) => now += Duration::from_secs(seconds),
-                    Act::Ask => {
+                    BreakerAction::Wait(seconds) => now += Duration::from_secs(seconds),
+                    BreakerAction::Ask => {
                         let outlook = breaker.outlook(now);
                         let admission = breaker.admit(now);
                         prop_assert_eq!(outlook, admission);
@@ -276,11 +276,11 @@ mod tests {
                             }
                         }
                     }
-                    Act::Succeed if !in_flight.is_empty() => {
+                    BreakerAction::Succeed if !in_flight.is_empty() => {
                         breaker.succeeded(in_flight.remove(0));
                         row = 0;
                     }
-                    Act::Fail if !in_flight.is_empty() => {
+                    BreakerAction::Fail if !in_flight.is_empty() => {
                         let probe = in_flight.remove(0);
                         row += 1;
                         let opened = breaker.failed(probe, now);
@@ -292,7 +292,7 @@ mod tests {
                         }
                         prop_assert_eq!(half_open && probe, half_open && opened);
                     }
-                    Act::Abandon if !in_flight.is_empty() => breaker.abandoned(in_flight.remove(0)),
+                    BreakerAction::Abandon if !in_flight.is_empty() => breaker.abandoned(in_flight.remove(0)),
                     _ => {}
                 }
             }

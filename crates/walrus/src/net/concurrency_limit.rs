@@ -74,7 +74,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_stays_within_its_bounds_and_places_come_back(
+        fn the_limit_stays_within_bounds_and_permits_are_returned(
             max in 1..64u32,
             acts in prop::collection::vec(0..4u8, 0..400),
         ) {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn it_halves_at_once_and_grows_slowly() {
+    fn the_limit_halves_at_once_and_grows_slowly() {
         let mut limit = ConcurrencyLimit::new(16);
         let now = Instant::now();
         limit.overloaded(now);

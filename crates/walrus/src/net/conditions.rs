@@ -6,7 +6,7 @@
 //! request is answered before a round trip is over, and no link carries more than its
 //! capacity. So, as in BBR, the round trip is the *least* recent time to an answer's
 //! head, and the bandwidth the *highest* recent rate in bytes a second. "Recent" means
-//! two windows of [`WINDOW`] each, so that the estimate follows a link that got worse.
+//! two windows of [`MEASUREMENT_WINDOW`] each, so that the estimate follows a link that got worse.
 //!
 //! Concurrent requests share the link, so the rate of a request is computed from the
 //! bytes of *all* requests that arrived during it.
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 /// Shortest time that a best value stays valid. Short enough to follow a change of
 /// networks, longer than a queue lasts.
-const WINDOW: Duration = Duration::from_secs(30);
+const MEASUREMENT_WINDOW: Duration = Duration::from_secs(30);
 /// Values required before a window ends: at one request an hour, the estimates must not
 /// expire.
 const MIN_WINDOW_VALUES: u32 = 8;
@@ -264,7 +264,9 @@ impl WindowedBest {
             return;
         }
         let began = *self.began.get_or_insert(now);
-        if now.saturating_duration_since(began) >= WINDOW && self.seen >= MIN_WINDOW_VALUES {
+        if now.saturating_duration_since(began) >= MEASUREMENT_WINDOW
+            && self.seen >= MIN_WINDOW_VALUES
+        {
             self.before = self.this;
             self.this = Some(figure);
             self.began = Some(now);
@@ -287,7 +289,7 @@ mod tests {
         round_trip: f64,
         bandwidth: f64,
         free: f64,
-        begun: Instant,
+        started: Instant,
     }
 
     const SLICE: u64 = 16 << 10;
@@ -298,12 +300,12 @@ mod tests {
                 round_trip,
                 bandwidth,
                 free: 0.0,
-                begun: Instant::now(),
+                started: Instant::now(),
             }
         }
 
         fn at(&self, seconds: f64) -> Instant {
-            self.begun + Duration::from_secs_f64(seconds)
+            self.started + Duration::from_secs_f64(seconds)
         }
 
         /// Simulates requests of these sizes, all sent at `now`; each answer is delayed
@@ -356,7 +358,7 @@ mod tests {
     proptest! {
         /// For any requests, alone or concurrent, and for occasionally late answers.
         #[test]
-        fn the_link_is_found_under_any_traffic(
+        fn the_link_is_estimated_under_any_traffic(
             round_trip in 0.002..0.4f64,
             mbit in 4.0..1000.0f64,
             mut rounds in prop::collection::vec(
@@ -382,16 +384,16 @@ mod tests {
 
         /// The estimate follows the link in both directions.
         #[test]
-        fn a_link_that_changes_is_found_again(
+        fn a_changed_link_is_estimated_again(
             before in (0.002..0.4f64, 4.0..1000.0f64),
             after in (0.002..0.4f64, 4.0..1000.0f64),
         ) {
             let mut meter = ConditionsMeter::default();
             let mut link = Link::new(before.0, before.1 * 1e6 / 8.0);
             let mut now = link.transfers(&mut meter, 1.0, &[(4 << 20, 0.0)]);
-            let begun = link.begun;
+            let started = link.started;
             let long = after.1 * 1e6 / 8.0 * after.0;
-            let mut link = Link { begun, ..Link::new(after.0, after.1 * 1e6 / 8.0) };
+            let mut link = Link { started, ..Link::new(after.0, after.1 * 1e6 / 8.0) };
             for _ in 0..40 {
                 now = link.transfers(&mut meter, now + 3.0, &[((8 << 20) + 8 * long as u64, 0.0)]);
             }
@@ -401,7 +403,7 @@ mod tests {
         }
 
         #[test]
-        fn the_loss_is_the_share_of_what_was_lost(outcomes in prop::collection::vec(0..3u8, 1..400)) {
+        fn the_loss_is_the_fraction_of_failed_attempts(outcomes in prop::collection::vec(0..3u8, 1..400)) {
             let mut meter = ConditionsMeter::default();
             let now = Instant::now();
             for outcome in &outcomes {
@@ -420,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn small_answers_do_not_make_a_link_look_narrow() {
+    fn small_responses_do_not_lower_the_bandwidth_estimate() {
         let mut link = Link::new(0.05, 12.5e6);
         let mut meter = ConditionsMeter::default();
         let mut now = link.transfers(&mut meter, 1.0, &[(8 << 20, 0.0)]);
@@ -433,10 +435,10 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_looks_late_is_not_deceived() {
+    fn a_late_measurement_does_not_distort_the_estimate() {
         let mut meter = ConditionsMeter::default();
-        let begun = Instant::now();
-        let at = |ms: u64| begun + Duration::from_millis(ms);
+        let started = Instant::now();
+        let at = |ms: u64| started + Duration::from_millis(ms);
         let mut first = meter.sent(at(0));
         meter.answered(&mut first, at(50));
         meter.ended(&first, TransferEnd::Answered, at(50));
@@ -452,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_before_an_answer() {
+    fn no_estimate_exists_before_a_response() {
         let mut meter = ConditionsMeter::default();
         let now = Instant::now();
         let transfer = meter.sent(now);

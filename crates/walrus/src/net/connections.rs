@@ -201,12 +201,12 @@ mod tests {
     #[test]
     fn requests_go_on_while_a_client_is_built() {
         use std::sync::mpsc::channel;
-        let (begun, is_begun) = channel();
+        let (build_started, build_starts) = channel();
         let (go_on, goes_on) = channel();
         let (first, goes_on) = (AtomicU32::new(0), Mutex::new(goes_on));
         let connections = Connections::new(move || {
             if first.fetch_add(1, Ordering::Relaxed) >= 2 {
-                begun.send(()).unwrap();
+                build_started.send(()).unwrap();
                 goes_on.lock().recv().unwrap();
             }
             crate::net::http::client()
@@ -216,7 +216,7 @@ mod tests {
             let connections = connections.clone();
             move || connections.reset_pool()
         });
-        is_begun.recv().unwrap();
+        build_starts.recv().unwrap();
         // Would deadlock if the lock were held.
         drop(connections.client());
         go_on.send(()).unwrap();

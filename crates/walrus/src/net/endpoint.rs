@@ -16,7 +16,7 @@ use super::conditions::{Conditions, ConditionsMeter};
 use super::health::{EndpointHealth, Role};
 use super::integrity::IntegrityRecord;
 use super::latency::Latencies;
-use super::ranking::{Availability, Candidate};
+use super::ranking::{Availability, EndpointCandidate};
 use crate::network::NetPolicy;
 
 /// Half-life of a failure in the ranking of servers, in seconds.
@@ -203,7 +203,7 @@ impl Endpoint {
     }
 
     /// Returns the server as a candidate for a read of `bytes` bytes.
-    pub(super) fn candidate(&self, bytes: u64) -> Candidate {
+    pub(super) fn candidate(&self, bytes: u64) -> EndpointCandidate {
         let now = now();
         let state = self.state.lock();
         let later = |at: Option<Instant>| at.is_some_and(|at| at > now);
@@ -220,7 +220,7 @@ impl Endpoint {
         let since_failure = state.last_failure.as_ref().map_or(0.0, |(at, _)| {
             now.saturating_duration_since(*at).as_secs_f64()
         });
-        Candidate {
+        EndpointCandidate {
             availability,
             expected: (state.head_time)
                 .and_then(|head| Duration::try_from_secs_f64(head + body).ok()),

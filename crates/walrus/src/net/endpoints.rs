@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::conditions::Conditions;
 use super::endpoint::Endpoint;
 use super::hedge::HedgeBudget;
-use super::ranking::{self, Availability, Candidate, Ranking};
+use super::ranking::{self, Availability, EndpointCandidate, Ranking};
 use crate::network::NetPolicy;
 
 /// Shortest delay worth a hedged read: a shorter wait goes unnoticed, and a second
@@ -23,11 +23,11 @@ const DEFAULT_HEDGE_DELAY: Duration = Duration::from_secs(2);
 pub(crate) struct Endpoints {
     all: Vec<Endpoint>,
     hedge_percentile: u8,
-    selection: Mutex<Selection>,
+    selection: Mutex<SelectionState>,
 }
 
 #[derive(Debug)]
-struct Selection {
+struct SelectionState {
     favourite: usize,
     reads: u64,
     budget: HedgeBudget,
@@ -50,7 +50,7 @@ pub(crate) struct ReadPlan<'a> {
 impl Endpoints {
     /// Creates a set of servers in configured order.
     pub(crate) fn new(all: Vec<Endpoint>, policy: &NetPolicy) -> Self {
-        let selection = Selection {
+        let selection = SelectionState {
             favourite: 0,
             reads: 0,
             budget: HedgeBudget::new(policy.hedge_percent),
@@ -134,7 +134,7 @@ impl Endpoints {
         self.all.iter().for_each(Endpoint::probe_now);
     }
 
-    fn candidates(&self, bytes: u64) -> Vec<Candidate> {
+    fn candidates(&self, bytes: u64) -> Vec<EndpointCandidate> {
         self.all.iter().map(|it| it.candidate(bytes)).collect()
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::unix_seconds;
 
 /// Longest message kept, in characters.
-const MAX_MESSAGE: usize = 200;
+const MAX_MESSAGE_CHARS: usize = 200;
 
 /// Kinds of failures that a user can act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -206,7 +206,7 @@ impl Failure {
             attempt,
             handling,
             consequence: None,
-            message: message.chars().take(MAX_MESSAGE).collect(),
+            message: message.chars().take(MAX_MESSAGE_CHARS).collect(),
         }
     }
 }

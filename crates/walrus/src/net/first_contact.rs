@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn operations_are_short_and_then_fail_at_once_after_one_found_no_server() {
+    async fn operations_fail_fast_after_one_reached_no_server() {
         let contact = FirstContact::default();
         let deadline = || contact.retry(&policy(30)).map(|retry| retry.deadline);
         assert_eq!(deadline(), Some(FIRST_CONTACT_TIMEOUT));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shorter_deadline_is_kept() {
+    fn a_shorter_deadline_is_not_extended() {
         let short = policy(3);
         let retry = FirstContact::default().retry(&short).unwrap();
         assert_eq!(retry.deadline, short.deadline);

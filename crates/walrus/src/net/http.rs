@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_is_found_behind_whatever_hides_it() {
+    fn a_certificate_error_is_found_in_nested_errors() {
         use rustls::CertificateError::UnknownIssuer;
         let hidden = |error| std::io::Error::other(std::io::Error::other(error));
         let untrusted = hidden(rustls::Error::InvalidCertificate(UnknownIssuer));

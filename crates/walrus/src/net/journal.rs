@@ -27,11 +27,11 @@ const MAX_BATCH: usize = 256;
 pub struct Journal {
     path: PathBuf,
     /// Started by the first failure: most processes have no failures.
-    writer: Mutex<Option<Writer>>,
+    writer: Mutex<Option<JournalWriter>>,
 }
 
 #[derive(Debug)]
-struct Writer {
+struct JournalWriter {
     queue: SyncSender<Failure>,
     thread: JoinHandle<()>,
 }
@@ -73,7 +73,7 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        if let Some(Writer { queue, thread }) = self.writer.get_mut().take() {
+        if let Some(JournalWriter { queue, thread }) = self.writer.get_mut().take() {
             // Closing the queue ends the thread after the last failure.
             drop(queue);
             let _ = thread.join();
@@ -81,12 +81,12 @@ impl Drop for Journal {
     }
 }
 
-fn start(path: PathBuf) -> io::Result<Writer> {
+fn start(path: PathBuf) -> io::Result<JournalWriter> {
     let (queue, failures) = sync_channel(QUEUE_LEN);
     let thread = std::thread::Builder::new()
         .name("failures".into())
         .spawn(move || write(&path, &failures))?;
-    Ok(Writer { queue, thread })
+    Ok(JournalWriter { queue, thread })
 }
 
 fn write(path: &Path, failures: &Receiver<Failure>) {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_noted_is_there_when_the_journal_is_gone_and_is_the_owners() {
+    fn recorded_failures_are_on_disk_after_drop_and_readable_by_the_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state/failures.jsonl");
         assert_eq!(Journal::read(&path).unwrap(), []);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_keeps_the_latest() {
+    fn the_journal_is_bounded_and_retains_the_latest_records() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("failures.jsonl");
         let log = AppendLog::new(path.clone());

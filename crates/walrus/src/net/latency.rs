@@ -45,7 +45,7 @@ impl Latencies {
 }
 
 fn size_class(bytes: u64) -> usize {
-    SIZE_CLASSES.partition_point(|most| *most < bytes)
+    SIZE_CLASSES.partition_point(|upper_bound| *upper_bound < bytes)
 }
 
 #[derive(Debug)]

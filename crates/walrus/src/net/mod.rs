@@ -16,7 +16,7 @@
 //! code that receives the time, one file each. Each file states why no crate is used.
 //! All settings are in `[net]` of the config file ([`crate::network::NetPolicy`]).
 //!
-//! Callers classify their errors as [`Verdict`]s and [`Outcome`]s. [`http`] and [`Tls`] are
+//! Callers classify their errors as [`Verdict`]s and [`RequestOutcome`]s. [`http`] and [`Tls`] are
 //! the common parts of HTTP clients.
 //!
 //! May depend on: `network` (the settings), `clock`.
@@ -55,6 +55,6 @@ pub use health::{EndpointHealth, Role};
 pub use http::cause;
 pub use journal::Journal;
 pub use report::{FailureFilter, FailureGroup, FailureReport, REPORT_STEPS};
-pub(crate) use request_guard::{Outcome, RequestGuard, Unavailable};
+pub(crate) use request_guard::{RequestGuard, RequestOutcome, Unavailable};
 pub use retry::{Attempts, Retry, RetryObserver, Verdict, jittered};
 pub use tls::{BadCertificates, NoCertificates, Tls};

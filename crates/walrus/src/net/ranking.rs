@@ -19,7 +19,7 @@ pub(super) const EXPLORE_INTERVAL: u64 = 32;
 
 /// A server as a candidate for a read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate {
+pub(super) struct EndpointCandidate {
     /// Whether the server can be asked now.
     pub(super) availability: Availability,
     /// Expected time of the read; `None` before the first measurement.
@@ -57,7 +57,7 @@ pub(super) struct Ranking {
 
 /// Ranks candidates. `favourite` is the best of the last read, `number` the serial
 /// number of this read.
-pub(super) fn rank(candidates: &[Candidate], favourite: usize, number: u64) -> Ranking {
+pub(super) fn rank(candidates: &[EndpointCandidate], favourite: usize, number: u64) -> Ranking {
     let score = |index: usize| {
         let candidate = &candidates[index];
         let failing = candidate.loss * FAILURE_COST_S;
@@ -92,7 +92,11 @@ pub(super) fn rank(candidates: &[Candidate], favourite: usize, number: u64) -> R
 }
 
 /// Selects a server behind the first to explore, as a position in `indices`.
-fn find_explored(candidates: &[Candidate], indices: &[usize], number: u64) -> Option<usize> {
+fn find_explored(
+    candidates: &[EndpointCandidate],
+    indices: &[usize],
+    number: u64,
+) -> Option<usize> {
     let first = candidates[*indices.first()?];
     if first.availability != Availability::Available {
         return None;
@@ -118,8 +122,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn fit(ms: Option<u64>, loss: f64) -> Candidate {
-        Candidate {
+    fn fit(ms: Option<u64>, loss: f64) -> EndpointCandidate {
+        EndpointCandidate {
             availability: Availability::Available,
             expected: ms.map(Duration::from_millis),
             loss,
@@ -127,7 +131,7 @@ mod tests {
         }
     }
 
-    fn indices(candidates: &[Candidate], favourite: usize) -> Vec<usize> {
+    fn indices(candidates: &[EndpointCandidate], favourite: usize) -> Vec<usize> {
         rank(candidates, favourite, 1).indices
     }
 
@@ -148,8 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unavailable_server_is_asked_last_but_asked() {
-        let with = |availability| Candidate {
+    fn unavailable_servers_rank_last() {
+        let with = |availability| EndpointCandidate {
             availability,
             ..fit(Some(1), 0.0)
         };
@@ -165,15 +169,15 @@ mod tests {
     }
 
     #[test]
-    fn another_server_is_explored_sometimes_and_at_once_when_a_probe_is_due() {
+    fn other_servers_are_explored_periodically_and_when_a_probe_is_due() {
         let mut all = [fit(Some(50), 0.0), fit(Some(90), 0.0), fit(Some(80), 0.0)];
         all[2].last_request = Some(Instant::now());
-        let looked = rank(&all, 0, EXPLORE_INTERVAL);
-        assert_eq!((looked.indices[0], looked.explores), (1, true));
+        let exploration = rank(&all, 0, EXPLORE_INTERVAL);
+        assert_eq!((exploration.indices[0], exploration.explores), (1, true));
         assert!(!rank(&all, 0, EXPLORE_INTERVAL + 1).explores);
         all[2].availability = Availability::ProbeDue;
-        let looked = rank(&all, 0, 1);
-        assert_eq!((looked.indices[0], looked.explores), (2, true));
+        let exploration = rank(&all, 0, 1);
+        assert_eq!((exploration.indices[0], exploration.explores), (2, true));
         all[1].availability = Availability::Quarantined;
         all[2].availability = Availability::BreakerOpen;
         assert!(
@@ -182,7 +186,7 @@ mod tests {
         );
     }
 
-    fn candidate() -> impl Strategy<Value = Candidate> {
+    fn candidate() -> impl Strategy<Value = EndpointCandidate> {
         let availability = prop_oneof![
             Just(Availability::Available),
             Just(Availability::IgnoresRanges),
@@ -192,9 +196,11 @@ mod tests {
             Just(Availability::BreakerOpen),
         ];
         let expected = prop::option::of(1..10_000u64);
-        (availability, expected, 0.0..1.0f64).prop_map(|(availability, ms, loss)| Candidate {
-            availability,
-            ..fit(ms, loss)
+        (availability, expected, 0.0..1.0f64).prop_map(|(availability, ms, loss)| {
+            EndpointCandidate {
+                availability,
+                ..fit(ms, loss)
+            }
         })
     }
 

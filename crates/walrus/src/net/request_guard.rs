@@ -32,7 +32,7 @@ pub(crate) enum Unavailable {
 
 /// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum RequestOutcome {
     Success,
     /// The server is alive and refused.
     Refused,
@@ -147,11 +147,11 @@ impl<'a> RequestGuard<'a> {
 
     /// Ends the request and returns whether this opened the breaker. `why` is the reason
     /// shown to requests that the breaker refuses.
-    pub(crate) fn ended(mut self, outcome: Outcome, why: &str) -> bool {
+    pub(crate) fn ended(mut self, outcome: RequestOutcome, why: &str) -> bool {
         self.end(outcome, why)
     }
 
-    fn end(&mut self, outcome: Outcome, why: &str) -> bool {
+    fn end(&mut self, outcome: RequestOutcome, why: &str) -> bool {
         if std::mem::replace(&mut self.ended, true) {
             return false;
         }
@@ -160,14 +160,14 @@ impl<'a> RequestGuard<'a> {
         let mut state = self.endpoint.state.lock();
         state.limit.release();
         let end = match outcome {
-            Outcome::Success | Outcome::Refused => TransferEnd::Answered,
-            Outcome::Overloaded | Outcome::Failed => TransferEnd::Lost,
-            Outcome::LostRace(_) | Outcome::Abandoned => TransferEnd::Abandoned,
+            RequestOutcome::Success | RequestOutcome::Refused => TransferEnd::Answered,
+            RequestOutcome::Overloaded | RequestOutcome::Failed => TransferEnd::Lost,
+            RequestOutcome::LostRace(_) | RequestOutcome::Abandoned => TransferEnd::Abandoned,
         };
         state.meter.ended(&self.transfer, end, now);
         let mut opened = false;
         match outcome {
-            Outcome::Success | Outcome::Refused => {
+            RequestOutcome::Success | RequestOutcome::Refused => {
                 state.breaker.succeeded(self.probe);
                 state.limit.succeeded();
                 if self.transfer.bytes() > 0 {
@@ -175,23 +175,23 @@ impl<'a> RequestGuard<'a> {
                 }
             }
             // The server is alive but unusable: neither a success nor a failure.
-            Outcome::Overloaded => {
+            RequestOutcome::Overloaded => {
                 state.breaker.abandoned(self.probe);
                 state.limit.overloaded(now);
             }
-            Outcome::Failed => {
+            RequestOutcome::Failed => {
                 opened = state.breaker.failed(self.probe, now);
                 state.last_failure = Some((now, why.to_owned()));
             }
             // The elapsed time is a lower bound of the read time.
-            Outcome::LostRace(bytes) => {
+            RequestOutcome::LostRace(bytes) => {
                 state.breaker.abandoned(self.probe);
                 state.latencies.record(bytes, took);
                 if !self.transfer.is_answered() {
                     state.record_head(took);
                 }
             }
-            Outcome::Abandoned => state.breaker.abandoned(self.probe),
+            RequestOutcome::Abandoned => state.breaker.abandoned(self.probe),
         }
         drop(state);
         self.endpoint.changed.notify_waiters();
@@ -203,8 +203,8 @@ impl Drop for RequestGuard<'_> {
     fn drop(&mut self) {
         let delivered = self.race.map_or(0, |race| race.load(Ordering::Relaxed));
         let outcome = match delivered {
-            0 => Outcome::Abandoned,
-            bytes => Outcome::LostRace(bytes),
+            0 => RequestOutcome::Abandoned,
+            bytes => RequestOutcome::LostRace(bytes),
         };
         self.end(outcome, "");
     }
@@ -224,7 +224,7 @@ mod tests {
         Endpoint::new("http://127.0.0.1:1/".parse().unwrap(), policy)
     }
 
-    async fn end(endpoint: &Endpoint, outcome: Outcome) -> bool {
+    async fn end(endpoint: &Endpoint, outcome: RequestOutcome) -> bool {
         endpoint
             .admit()
             .await
@@ -236,9 +236,9 @@ mod tests {
     async fn a_failing_server_gets_no_requests_and_the_error_has_its_reason() {
         let it = endpoint();
         for _ in 0..4 {
-            assert!(!end(&it, Outcome::Failed).await);
+            assert!(!end(&it, RequestOutcome::Failed).await);
         }
-        assert!(end(&it, Outcome::Failed).await);
+        assert!(end(&it, RequestOutcome::Failed).await);
         let Unavailable::BreakerOpen { probe_in, why } = it.admit().await.unwrap_err() else {
             panic!("not open");
         };
@@ -255,15 +255,15 @@ mod tests {
     async fn a_request_during_a_probe_waits_for_its_outcome() {
         let it = endpoint();
         for _ in 0..5 {
-            end(&it, Outcome::Failed).await;
+            end(&it, RequestOutcome::Failed).await;
         }
         tokio::time::advance(Duration::from_secs(31)).await;
         let probe = it.admit().await.unwrap();
         let (second, ()) = tokio::join!(it.admit(), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            probe.ended(Outcome::Success, "");
+            probe.ended(RequestOutcome::Success, "");
         });
-        second.unwrap().ended(Outcome::Success, "");
+        second.unwrap().ended(RequestOutcome::Success, "");
         let all = [it.admit().await, it.admit().await, it.admit().await];
         assert!(all.iter().all(Result::is_ok), "closed again");
     }
@@ -272,7 +272,7 @@ mod tests {
     async fn a_hanging_probe_delays_other_requests_only_briefly() {
         let it = endpoint();
         for _ in 0..5 {
-            end(&it, Outcome::Failed).await;
+            end(&it, RequestOutcome::Failed).await;
         }
         tokio::time::advance(Duration::from_secs(31)).await;
         let _probe = it.admit().await.unwrap();
@@ -290,7 +290,7 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
             drop(one);
         });
-        two.ended(Outcome::Overloaded, "");
+        two.ended(RequestOutcome::Overloaded, "");
         assert_eq!(it.health(Role::Aggregator).concurrency_limit, 1);
         let more = tokio::time::timeout(Duration::from_secs(5), it.admit()).await;
         assert!(more.is_err(), "one at once now");
@@ -309,19 +309,19 @@ mod tests {
         let read = async |ms, outcome| {
             let mut guard = it.admit().await.unwrap();
             tokio::time::advance(Duration::from_millis(ms)).await;
-            if outcome == Outcome::Success {
+            if outcome == RequestOutcome::Success {
                 guard.answered();
                 guard.arrived(1000);
             }
             guard.ended(outcome, "");
         };
         for _ in 0..40 {
-            read(10, Outcome::Success).await;
+            read(10, RequestOutcome::Success).await;
         }
         let before = it.candidate(1000).expected.unwrap();
         assert!(it.usual_time(1000, 95).unwrap() < Duration::from_millis(13));
         for _ in 0..10 {
-            read(300, Outcome::LostRace(1000)).await;
+            read(300, RequestOutcome::LostRace(1000)).await;
         }
         assert!(it.candidate(1000).expected.unwrap() > before * 10);
         assert!(it.usual_time(1000, 95).unwrap() > Duration::from_millis(250));

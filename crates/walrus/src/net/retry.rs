@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_asks_for_a_pause_gets_it() {
+    async fn a_requested_pause_is_observed() {
         let pause = Duration::from_secs(9);
         let (_, tried, took) = run(|n| match n {
             0 => Err(Verdict::MayHeal("busy".into(), Some(pause))),

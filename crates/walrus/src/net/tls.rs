@@ -18,7 +18,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use walgit_durable::read_regular;
 
 /// Largest file of certificates, in bytes.
-const MAX_FILE: u64 = 16 << 20;
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// The file of `[net] ca` cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -45,8 +45,8 @@ impl Tls {
     /// Trusts the system's certificates, which `SSL_CERT_FILE` and `SSL_CERT_DIR` can
     /// override.
     pub fn system() -> Self {
-        static SYSTEM: OnceLock<Tls> = OnceLock::new();
-        SYSTEM.get_or_init(|| Tls::with(Vec::new())).clone()
+        static SYSTEM_TLS: OnceLock<Tls> = OnceLock::new();
+        SYSTEM_TLS.get_or_init(|| Tls::with(Vec::new())).clone()
     }
 
     /// Trusts the certificates of a PEM file as well. The file is read once, here.
@@ -58,7 +58,7 @@ impl Tls {
             path: path.into(),
             why,
         };
-        let text = read_regular(path, MAX_FILE).map_err(|error| bad(error.to_string()))?;
+        let text = read_regular(path, MAX_FILE_BYTES).map_err(|error| bad(error.to_string()))?;
         let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
         let found = found.map_err(|error| bad(error.to_string()))?;
         if found.is_empty() {

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_section_is_read_and_a_wrong_word_in_it_refused() {
+    fn a_section_is_parsed_and_an_unknown_key_refused() {
         let read = |text: &str| toml::from_str::<AuthMethod>(text);
         let key = read("method = \"api_key\"").unwrap();
         assert_eq!(

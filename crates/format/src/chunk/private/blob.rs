@@ -2,7 +2,9 @@
 
 use ring::aead::{Aad, LessSafeKey, Nonce, Tag};
 
-use super::header::{BLOCK, FIELDS, PRIVATE_HEADER, PrivateError, PrivateHeader, STORED};
+use super::header::{
+    BLOCK_LEN, FIELDS_LEN, PRIVATE_HEADER_LEN, PrivateError, PrivateHeader, SEALED_BLOCK_LEN,
+};
 use crate::chunk::secret::{IV_LEN, SecretKey, TAG_LEN};
 
 /// A sealed blob with its key.
@@ -25,14 +27,14 @@ impl PrivateBlob {
     /// [`PrivateError::Block`] with the first damaged block; [`PrivateError::Damaged`] if
     /// there are partial blocks, or more blocks than the blob has.
     pub fn open(&self, first: u32, stored: &[u8]) -> Result<Vec<u8>, PrivateError> {
-        let count = stored.len() / STORED;
+        let count = stored.len() / SEALED_BLOCK_LEN;
         let end = u64::from(first) + count as u64;
-        if !stored.len().is_multiple_of(STORED) || end > u64::from(self.header.blocks) {
+        if !stored.len().is_multiple_of(SEALED_BLOCK_LEN) || end > u64::from(self.header.blocks) {
             return Err(PrivateError::Damaged);
         }
         let cipher = self.key.cipher().ok_or(PrivateError::WrongKey)?;
-        let mut plain = Vec::with_capacity(count * BLOCK as usize);
-        for (number, block) in (first..).zip(stored.chunks_exact(STORED)) {
+        let mut plain = Vec::with_capacity(count * BLOCK_LEN as usize);
+        for (number, block) in (first..).zip(stored.chunks_exact(SEALED_BLOCK_LEN)) {
             let failed = || PrivateError::Block(number);
             let (sealed, tag) = block.split_last_chunk::<TAG_LEN>().ok_or_else(failed)?;
             let start = plain.len();
@@ -46,9 +48,9 @@ impl PrivateBlob {
     /// Opens the whole blocks in a prefix of the stored blob, header included; returns no
     /// bytes if the prefix holds no whole block.
     pub fn open_start(&self, stored: &[u8]) -> Result<Vec<u8>, PrivateError> {
-        let body = stored.get(PRIVATE_HEADER..).unwrap_or_default();
-        let whole = (body.len() / STORED).min(self.header.blocks as usize);
-        self.open(0, &body[..whole * STORED])
+        let body = stored.get(PRIVATE_HEADER_LEN..).unwrap_or_default();
+        let whole = (body.len() / SEALED_BLOCK_LEN).min(self.header.blocks as usize);
+        self.open(0, &body[..whole * SEALED_BLOCK_LEN])
     }
 
     fn open_block(
@@ -73,10 +75,10 @@ impl PrivateBlob {
         (self.key).seal(nonce(number), &self.additional(number), block)
     }
 
-    fn additional(&self, number: u32) -> [u8; FIELDS + 4] {
-        let mut bytes = [0; FIELDS + 4];
-        bytes[..FIELDS].copy_from_slice(&self.header.fields());
-        bytes[FIELDS..].copy_from_slice(&number.to_le_bytes());
+    fn additional(&self, number: u32) -> [u8; FIELDS_LEN + 4] {
+        let mut bytes = [0; FIELDS_LEN + 4];
+        bytes[..FIELDS_LEN].copy_from_slice(&self.header.fields());
+        bytes[FIELDS_LEN..].copy_from_slice(&number.to_le_bytes());
         bytes
     }
 }

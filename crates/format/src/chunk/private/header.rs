@@ -7,19 +7,19 @@ use crate::chunk::secret::TAG_LEN;
 ///
 /// Reading one byte fetches and opens a whole block; its tag of 16 bytes adds a
 /// thousandth. Part of the format.
-pub const BLOCK: u64 = 16 << 10;
+pub const BLOCK_LEN: u64 = 16 << 10;
 /// Length of the header in bytes.
-pub const PRIVATE_HEADER: usize = 80;
+pub const PRIVATE_HEADER_LEN: usize = 80;
 /// Magic number of a sealed blob.
 pub const PRIVATE_MAGIC: &[u8; 8] = b"WGSEALED";
 
 /// Version of this layout; older versions of the program reject newer ones.
 pub(super) const VERSION: u16 = 1;
 /// Stored bytes per block.
-pub(super) const STORED: usize = BLOCK as usize + TAG_LEN;
+pub(super) const SEALED_BLOCK_LEN: usize = BLOCK_LEN as usize + TAG_LEN;
 /// Fields of the header before key check and checksum.
-pub(super) const FIELDS: usize = 48;
-pub(super) const CHECK: usize = 16;
+pub(super) const FIELDS_LEN: usize = 48;
+pub(super) const CHECK_LEN: usize = 16;
 
 /// Why the blob of a private repository cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,13 +60,13 @@ pub fn is_private(bytes: &[u8]) -> bool {
 
 /// Returns the stored length of `plain` bytes; `None` if a blob cannot hold them.
 pub fn private_len(plain: u64) -> Option<u64> {
-    let blocks = u32::try_from(plain.div_ceil(BLOCK).max(1)).ok()?;
-    Some(PRIVATE_HEADER as u64 + u64::from(blocks) * STORED as u64)
+    let blocks = u32::try_from(plain.div_ceil(BLOCK_LEN).max(1)).ok()?;
+    Some(PRIVATE_HEADER_LEN as u64 + u64::from(blocks) * SEALED_BLOCK_LEN as u64)
 }
 
 /// Returns how many plain bytes fit into `stored` bytes.
 pub fn private_capacity(stored: u64) -> u64 {
-    stored.saturating_sub(PRIVATE_HEADER as u64) / STORED as u64 * BLOCK
+    stored.saturating_sub(PRIVATE_HEADER_LEN as u64) / SEALED_BLOCK_LEN as u64 * BLOCK_LEN
 }
 
 /// The header of a sealed blob.
@@ -74,7 +74,7 @@ pub fn private_capacity(stored: u64) -> u64 {
 pub struct PrivateHeader {
     pub(super) blocks: u32,
     pub(super) salt: [u8; 32],
-    pub(super) check: [u8; CHECK],
+    pub(super) check: [u8; CHECK_LEN],
 }
 
 impl PrivateHeader {
@@ -87,14 +87,14 @@ impl PrivateHeader {
         if !is_private(bytes) {
             return Err(PrivateError::NotPrivate);
         }
-        let bytes: &[u8; PRIVATE_HEADER] = bytes.first_chunk().ok_or(PrivateError::Damaged)?;
+        let bytes: &[u8; PRIVATE_HEADER_LEN] = bytes.first_chunk().ok_or(PrivateError::Damaged)?;
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
         if version != VERSION {
             return Err(PrivateError::Version(version));
         }
-        let (mut salt, mut check) = ([0; 32], [0; CHECK]);
-        salt.copy_from_slice(&bytes[16..FIELDS]);
-        check.copy_from_slice(&bytes[FIELDS..FIELDS + CHECK]);
+        let (mut salt, mut check) = ([0; 32], [0; CHECK_LEN]);
+        salt.copy_from_slice(&bytes[16..FIELDS_LEN]);
+        check.copy_from_slice(&bytes[FIELDS_LEN..FIELDS_LEN + CHECK_LEN]);
         let header = PrivateHeader {
             blocks: u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]),
             salt,
@@ -114,11 +114,11 @@ impl PrivateHeader {
 
     /// Returns the stored length of the blob, in bytes.
     pub fn stored_len(&self) -> u64 {
-        PRIVATE_HEADER as u64 + u64::from(self.blocks) * STORED as u64
+        PRIVATE_HEADER_LEN as u64 + u64::from(self.blocks) * SEALED_BLOCK_LEN as u64
     }
 
-    pub(super) fn fields(&self) -> [u8; FIELDS] {
-        let mut bytes = [0; FIELDS];
+    pub(super) fn fields(&self) -> [u8; FIELDS_LEN] {
+        let mut bytes = [0; FIELDS_LEN];
         bytes[..8].copy_from_slice(PRIVATE_MAGIC);
         bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.blocks.to_le_bytes());
@@ -126,12 +126,12 @@ impl PrivateHeader {
         bytes
     }
 
-    pub(super) fn encode(&self) -> [u8; PRIVATE_HEADER] {
-        let mut bytes = [0; PRIVATE_HEADER];
-        bytes[..FIELDS].copy_from_slice(&self.fields());
-        bytes[FIELDS..FIELDS + CHECK].copy_from_slice(&self.check);
-        let sum = blake3::hash(&bytes[..FIELDS + CHECK]);
-        bytes[FIELDS + CHECK..].copy_from_slice(&sum.as_bytes()[..CHECK]);
+    pub(super) fn encode(&self) -> [u8; PRIVATE_HEADER_LEN] {
+        let mut bytes = [0; PRIVATE_HEADER_LEN];
+        bytes[..FIELDS_LEN].copy_from_slice(&self.fields());
+        bytes[FIELDS_LEN..FIELDS_LEN + CHECK_LEN].copy_from_slice(&self.check);
+        let sum = blake3::hash(&bytes[..FIELDS_LEN + CHECK_LEN]);
+        bytes[FIELDS_LEN + CHECK_LEN..].copy_from_slice(&sum.as_bytes()[..CHECK_LEN]);
         bytes
     }
 }
@@ -148,8 +148,8 @@ pub struct Blocks {
 impl Blocks {
     /// Returns the blocks that contain `range`; `None` if no blob can have all of them.
     pub fn holding(range: ByteRange) -> Option<Self> {
-        let first = range.start() / BLOCK;
-        let end = range.end().div_ceil(BLOCK).max(first + 1);
+        let first = range.start() / BLOCK_LEN;
+        let end = range.end().div_ceil(BLOCK_LEN).max(first + 1);
         Some(Blocks {
             first: u32::try_from(first).ok()?,
             count: u32::try_from(end).ok()?.checked_sub(first as u32)?,
@@ -163,13 +163,13 @@ impl Blocks {
 
     /// Returns their range in the stored blob.
     pub fn stored(&self) -> ByteRange {
-        let start = PRIVATE_HEADER as u64 + u64::from(self.first) * STORED as u64;
-        ByteRange::new(start, u64::from(self.count) * STORED as u64)
+        let start = PRIVATE_HEADER_LEN as u64 + u64::from(self.first) * SEALED_BLOCK_LEN as u64;
+        ByteRange::new(start, u64::from(self.count) * SEALED_BLOCK_LEN as u64)
     }
 
     /// Returns `range` relative to the plain bytes of these blocks.
     pub fn within(&self, range: ByteRange) -> std::ops::Range<usize> {
-        let start = (range.start() - u64::from(self.first) * BLOCK) as usize;
+        let start = (range.start() - u64::from(self.first) * BLOCK_LEN) as usize;
         start..start + range.len() as usize
     }
 }

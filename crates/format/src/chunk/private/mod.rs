@@ -27,14 +27,14 @@ mod keys;
 
 pub use blob::PrivateBlob;
 pub use header::{
-    BLOCK, Blocks, PRIVATE_HEADER, PRIVATE_MAGIC, PrivateError, PrivateHeader, is_private,
+    BLOCK_LEN, Blocks, PRIVATE_HEADER_LEN, PRIVATE_MAGIC, PrivateError, PrivateHeader, is_private,
     private_capacity, private_len,
 };
 pub use keys::PrivateKeys;
 
 #[cfg(test)]
 mod tests {
-    use super::header::STORED;
+    use super::header::SEALED_BLOCK_LEN;
     use super::*;
     use crate::chunk::{ByteRange, SecretKey};
     use crate::id::ChunkHash;
@@ -53,41 +53,41 @@ mod tests {
     }
 
     #[test]
-    fn whole_blobs_come_back_padded_and_the_same_bytes_are_the_same_blob() {
+    fn sealed_blobs_open_padded_and_equal_bytes_give_equal_blobs() {
         for len in [0, 1, 16_383, 16_384, 16_385, 100_000] {
             let plain = noise(len, 1);
             let sealed = keys(1).seal(&plain).unwrap();
             assert_eq!(sealed.len() as u64, private_len(len as u64).unwrap());
             assert!(private_capacity(sealed.len() as u64) >= len as u64);
             assert_eq!(
-                private_capacity(sealed.len() as u64 - 1) + BLOCK,
+                private_capacity(sealed.len() as u64 - 1) + BLOCK_LEN,
                 private_capacity(sealed.len() as u64)
             );
             let opened = keys(1).open(&sealed).unwrap();
             assert_eq!(opened[..len], plain);
             assert!(opened[len..].iter().all(|&byte| byte == 0));
-            assert!(opened.len() - len < BLOCK as usize || len == 0);
+            assert!(opened.len() - len < BLOCK_LEN as usize || len == 0);
             assert_eq!(sealed, keys(1).seal(&plain).unwrap());
             assert_ne!(sealed, keys(2).seal(&plain).unwrap());
         }
     }
 
     #[test]
-    fn a_wrong_key_is_told_from_damage() {
+    fn a_wrong_key_is_distinguished_from_damage() {
         let sealed = keys(1).seal(b"text").unwrap();
         assert_eq!(keys(2).open(&sealed), Err(PrivateError::WrongKey));
         let mut bad = sealed.clone();
-        for byte in 8..PRIVATE_HEADER {
+        for byte in 8..PRIVATE_HEADER_LEN {
             bad.clone_from(&sealed);
             bad[byte] ^= 1;
-            let said = keys(1).open(&bad).unwrap_err();
+            let error = keys(1).open(&bad).unwrap_err();
             assert!(
-                matches!(said, PrivateError::Damaged | PrivateError::Version(_)),
-                "{byte}: {said}"
+                matches!(error, PrivateError::Damaged | PrivateError::Version(_)),
+                "{byte}: {error}"
             );
         }
         bad.clone_from(&sealed);
-        bad[PRIVATE_HEADER] ^= 1;
+        bad[PRIVATE_HEADER_LEN] ^= 1;
         assert_eq!(keys(1).open(&bad), Err(PrivateError::Block(0)));
         assert_eq!(keys(1).open(b"WALGITFS"), Err(PrivateError::NotPrivate));
         assert_eq!(keys(1).open(&sealed[..79]), Err(PrivateError::Damaged));
@@ -98,7 +98,8 @@ mod tests {
         let one = keys(1).seal(&noise(50_000, 1)).unwrap();
         let other = keys(1).seal(&noise(50_000, 2)).unwrap();
         let block = |number: usize| {
-            PRIVATE_HEADER + number * STORED..PRIVATE_HEADER + (number + 1) * STORED
+            PRIVATE_HEADER_LEN + number * SEALED_BLOCK_LEN
+                ..PRIVATE_HEADER_LEN + (number + 1) * SEALED_BLOCK_LEN
         };
         let mut swapped = one.clone();
         swapped[block(1)].copy_from_slice(&one[block(2)]);
@@ -113,16 +114,16 @@ mod tests {
             ..header
         };
         let mut cut = one[..fewer.stored_len() as usize].to_vec();
-        cut[..PRIVATE_HEADER].copy_from_slice(&fewer.encode());
+        cut[..PRIVATE_HEADER_LEN].copy_from_slice(&fewer.encode());
         assert_eq!(keys(1).open(&cut), Err(PrivateError::WrongKey));
         // The blocks do not open even if the header is trusted.
         let believed = keys(1).blob(&fewer);
-        let first = &one[PRIVATE_HEADER..PRIVATE_HEADER + STORED];
+        let first = &one[PRIVATE_HEADER_LEN..PRIVATE_HEADER_LEN + SEALED_BLOCK_LEN];
         assert_eq!(believed.open(0, first), Err(PrivateError::Block(0)));
     }
 
     #[test]
-    fn roots_tell_nothing_without_the_key() {
+    fn roots_reveal_nothing_without_the_key() {
         let head = ChunkHash::of(b"head");
         let roots = [keys(1).root(&head), keys(2).root(&head), head];
         assert!(roots[0] != roots[1] && roots[0] != roots[2] && roots[1] != roots[2]);
@@ -132,7 +133,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn any_range_is_what_was_sealed(len in 1usize..120_000, a in any::<proptest::sample::Index>(), b in any::<proptest::sample::Index>()) {
+        fn any_range_opens_to_the_sealed_bytes(len in 1usize..120_000, a in any::<proptest::sample::Index>(), b in any::<proptest::sample::Index>()) {
             let plain = noise(len, 3);
             let sealed = keys(1).seal(&plain).unwrap();
             let (a, b) = (a.index(len), b.index(len));

@@ -34,7 +34,7 @@ use crate::auth::{AuthError, Grant, Secret};
 use crate::net::http;
 
 /// Path of the redirect on our port.
-const CALLBACK: &str = "/callback";
+const CALLBACK_PATH: &str = "/callback";
 
 /// A sign-in that waits for the browser's redirect.
 pub struct CodeFlow {
@@ -66,7 +66,7 @@ impl CodeFlow {
         };
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
-        let redirect = format!("http://127.0.0.1:{port}{CALLBACK}");
+        let redirect = format!("http://127.0.0.1:{port}{CALLBACK_PATH}");
         let redirect = RedirectUrl::new(redirect)
             .map_err(|_| AuthError::issuer(issuer.name(), "the redirect URL is invalid"))?;
         let client = client(issuer.client_id())
@@ -104,13 +104,13 @@ impl CodeFlow {
     pub async fn wait(self, time_limit: Duration) -> Result<AuthorizationResponse, AuthError> {
         let (sender, mut receiver) = mpsc::channel(1);
         let issuer = self.exchange.issuer.name().to_owned();
-        let waiting = Waiting {
+        let waiting = ExpectedRedirect {
             state: self.state,
             issuer: issuer.clone(),
             sender,
         };
         let routes = Router::new()
-            .route(CALLBACK, get(receive_redirect))
+            .route(CALLBACK_PATH, get(receive_redirect))
             .with_state(Arc::new(waiting));
         let serving = axum::serve(self.listener, routes).into_future();
         let serving = tokio::spawn(serving);
@@ -152,7 +152,7 @@ impl AuthorizationResponse {
 }
 
 /// Values expected in the redirect, and the receiver of its code.
-struct Waiting {
+struct ExpectedRedirect {
     state: Secret,
     issuer: String,
     sender: mpsc::Sender<Result<Secret, String>>,
@@ -169,7 +169,7 @@ struct RedirectQuery {
 }
 
 async fn receive_redirect(
-    State(waiting): State<Arc<Waiting>>,
+    State(waiting): State<Arc<ExpectedRedirect>>,
     Query(query): Query<RedirectQuery>,
 ) -> Response {
     let ours = query.state.is_some_and(|state| waiting.state.is(&state));

@@ -12,7 +12,7 @@ use crate::auth::{AuthError, is_loopback, is_private};
 use crate::net::{Tls, http};
 
 /// Longest answer of an issuer, in bytes.
-const MAX_ANSWER: u64 = 256 << 10;
+const MAX_RESPONSE_BYTES: u64 = 256 << 10;
 /// Longest wait for an answer.
 const ISSUER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -83,7 +83,9 @@ impl IssuerClient {
         for (name, value) in response.headers() {
             answer = answer.header(name, value);
         }
-        let body = http::body(response, MAX_ANSWER).await.map_err(failed)?;
+        let body = http::body(response, MAX_RESPONSE_BYTES)
+            .await
+            .map_err(failed)?;
         let body = body.ok_or_else(|| NoAnswer("its answer is too long".into()))?;
         answer
             .body(body.to_vec())
@@ -109,10 +111,13 @@ impl IssuerClient {
         if status != StatusCode::OK {
             return Ok(None);
         }
-        let body = http::body(response, MAX_ANSWER).await;
+        let body = http::body(response, MAX_RESPONSE_BYTES).await;
         let body = body.map_err(|error| unreachable(url, &error))?;
         let body = body.ok_or_else(|| {
-            AuthError::issuer(url, format!("its answer is longer than {MAX_ANSWER} bytes"))
+            AuthError::issuer(
+                url,
+                format!("its answer is longer than {MAX_RESPONSE_BYTES} bytes"),
+            )
         })?;
         // The body may be an HTML page, for example.
         Ok(serde_json::from_slice(&body).ok())

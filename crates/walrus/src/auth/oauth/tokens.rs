@@ -9,7 +9,7 @@ use super::issuer_client::{IssuerClient, endpoint, failed};
 use crate::auth::{AuthError, Grant, Secret};
 
 /// Longest token, in bytes: what servers accept in a header.
-const MAX_TOKEN: usize = 16 << 10;
+const MAX_TOKEN_BYTES: usize = 16 << 10;
 
 pub(super) type Client = oauth2::basic::BasicClient;
 
@@ -85,7 +85,7 @@ fn check_tokens(url: &Url, answer: &BasicTokenResponse) -> Result<(), AuthError>
         if token.is_empty() || !token.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             return Err(bad("a token is empty or has invalid characters"));
         }
-        if token.len() > MAX_TOKEN {
+        if token.len() > MAX_TOKEN_BYTES {
             return Err(bad("a token is too long to be sent"));
         }
     }
