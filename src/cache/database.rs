@@ -62,7 +62,7 @@ impl Database {
     pub(super) fn family(&self, name: &'static str) -> Result<&ColumnFamily, CacheError> {
         self.db
             .cf_handle(name)
-            .ok_or_else(|| CacheError::Database(format!("it has no column family `{name}`")))
+            .ok_or_else(|| CacheError::Database(format!("no column family `{name}`")))
     }
 }
 

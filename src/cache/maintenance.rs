@@ -55,7 +55,7 @@ impl Disk {
             };
             if Instant::now() >= end {
                 self.set(Some(db));
-                let why = "it is busy; try again";
+                let why = "the database is busy; try again";
                 return Err(CacheError::Database(why.into()));
             }
             std::thread::sleep(Duration::from_millis(5));

@@ -203,7 +203,7 @@ impl Cache {
         };
         let len = store.len(file.blob).await?;
         if len.is_some_and(|len| len != file.size) {
-            return Err(corrupt("its length differs from that in the manifest"));
+            return Err(corrupt("the length differs from the one in the manifest"));
         }
         let failed = |error| CacheError::Database(format!("temporary file: {error}"));
         // If the database's directory is not writable, the temporary directory may
@@ -230,7 +230,7 @@ impl Cache {
             at = range.end();
         }
         if hash.finish().as_ref() != sha256 {
-            return Err(corrupt("its SHA-256 differs from that in the manifest"));
+            return Err(corrupt("the SHA-256 differs from the one in the manifest"));
         }
         let (cache, file, key) = (self.clone(), file.clone(), store.at_rest().cloned());
         blocking(move || {

@@ -87,7 +87,7 @@ fn read_records(backup: &Path, scratch: &Path) -> Result<Vec<RawRecord>, String>
     DB::repair(&options, scratch).map_err(rocksdb::Error::into_string)?;
     let opened = DB::open_cf_for_read_only(&options, scratch, [RECORDS], false);
     let db = opened.map_err(rocksdb::Error::into_string)?;
-    let records = db.cf_handle(RECORDS).ok_or("it has no records")?;
+    let records = db.cf_handle(RECORDS).ok_or("no column family of records")?;
     let mut found = Vec::new();
     for item in db.iterator_cf(records, IteratorMode::Start) {
         found.push(item.map_err(rocksdb::Error::into_string)?);

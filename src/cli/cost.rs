@@ -183,7 +183,7 @@ impl CostReport<'_> {
         output::table_with_headings(
             headings,
             [
-                row("it is", &self.now, String::new()),
+                row("present", &self.now, String::new()),
                 row(
                     "one blob a file",
                     &self.one_blob_a_file,

@@ -103,7 +103,7 @@ impl Devnet {
             errln!("use it with: --aggregator {url} --publisher {url}");
             if let Some(section) = section {
                 let issuer = section.replace("URL", &url);
-                errln!("its uploads require a sign-in: [networks.NAME.auth] {issuer}");
+                errln!("uploads require a sign-in: [networks.NAME.auth] {issuer}");
             }
             let mut terminate =
                 tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -122,7 +122,7 @@ impl Import {
         context.report(&done, || {
             let used = match done.mounts {
                 0 => "the next mount uses it",
-                _ => "its mounts use it from now on",
+                _ => "the mounts use it from now on",
             };
             outln!(
                 "{}: {} transitions between {} paths are known; {used}",

@@ -161,7 +161,7 @@ impl Client {
         let request = Request::post("/v1/learned/export", target)?;
         let profile: EncodedProfile = self.request(request).await?;
         let bytes = profile.bytes();
-        bytes.ok_or_else(|| ClientError::interrupted("its answer is not a profile"))
+        bytes.ok_or_else(|| ClientError::interrupted("the answer is not a profile"))
     }
 
     /// Merges a profile into the learned profile of a repository, or replaces it.
@@ -200,7 +200,7 @@ impl Client {
                     WarmEvent::Failed(why) => return Err(ClientError::Rejected(why)),
                 }
             }
-            Err(ClientError::interrupted("it stopped in the middle"))
+            Err(ClientError::interrupted("the response ended early"))
         };
         self.while_responsive(work).await
     }
@@ -284,8 +284,8 @@ impl DaemonState {
     /// Returns the error of a command that requires a daemon in another state.
     pub(super) fn into_error(self) -> ClientError {
         match self {
-            DaemonState::Absent => ClientError::interrupted("it ended"),
-            DaemonState::Running(_) => ClientError::interrupted("it runs again"),
+            DaemonState::Absent => ClientError::interrupted("the daemon ended"),
+            DaemonState::Running(_) => ClientError::interrupted("the daemon was restarted"),
             DaemonState::Unavailable(error) => error,
         }
     }

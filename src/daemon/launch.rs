@@ -38,7 +38,7 @@ impl Launch {
         Some(match (errors.next_back(), status) {
             (Some(why), _) => Err(self.error(why.into())),
             (None, Some(status)) if !status.success() => {
-                Err(self.error(format!("it ended with {status}")))
+                Err(self.error(format!("the process ended with {status}")))
             }
             (None, _) => Ok(()),
         })
@@ -57,7 +57,7 @@ impl Launch {
     /// Kills the daemon after a timeout.
     pub(super) fn kill(&mut self) -> ClientError {
         let _ = self.child.kill();
-        self.error("it took too long".into())
+        self.error("the start took too long".into())
     }
 
     fn output(&mut self) -> String {

@@ -77,7 +77,7 @@ impl Request {
         match response.status() {
             status if status.is_success() => Ok(response),
             // An older or newer daemon does not support the request.
-            StatusCode::NOT_FOUND => Err(ClientError::interrupted("it does not know the request")),
+            StatusCode::NOT_FOUND => Err(ClientError::interrupted("unknown request")),
             _ => Err(ClientError::Rejected(
                 decode::<Rejection>(response).await?.error,
             )),

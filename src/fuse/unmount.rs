@@ -123,7 +123,7 @@ impl<'a> Fusermount<'a> {
         let text = text.trim();
         let text = text.strip_prefix("fusermount3: ").unwrap_or(text);
         self.failed(if text.is_empty() {
-            "it gave no reason".into()
+            "fusermount3 gave no reason".into()
         } else {
             text.replace('\n', "; ")
         })

@@ -215,7 +215,7 @@ pub(super) fn read(
     let Some(first) = lines.next() else {
         // Written by a process that was killed before it served the mount.
         if file.is_held {
-            return Err(damaged("it is empty".into()));
+            return Err(damaged("the file is empty".into()));
         }
         in_use.expired.push(path.into());
         return Ok(());

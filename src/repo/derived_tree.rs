@@ -225,15 +225,15 @@ fn check_memory(leaves: &[TreeFile]) -> Result<u64, RepoError> {
 
 fn check_path(path: &[u8]) -> Result<(), String> {
     if path.len() > MAX_PATH_LEN {
-        return Err("its path is too long".into());
+        return Err("the path is too long".into());
     }
     if path.first() == Some(&b'/') {
-        return Err("its path is absolute".into());
+        return Err("the path is absolute".into());
     }
     let mut depth = 0;
     for name in path.split(|&byte| byte == b'/') {
         if name.is_empty() {
-            return Err("its path has an empty part".into());
+            return Err("the path has an empty component".into());
         }
         check_name(name).map_err(|why| why.to_string())?;
         depth += 1;
@@ -241,7 +241,7 @@ fn check_path(path: &[u8]) -> Result<(), String> {
     if depth < MAX_DEPTH {
         Ok(())
     } else {
-        Err("its path is too deep".into())
+        Err("the path is too deep".into())
     }
 }
 

@@ -95,13 +95,13 @@ pub enum RepoError {
     #[error("directories are nested deeper than {0}")]
     TooDeep(usize),
     /// Not a directory.
-    #[error("it is not a directory")]
+    #[error("not a directory")]
     NotADirectory,
     /// Not a file.
-    #[error("it is a directory")]
+    #[error("a directory, not a file")]
     IsADirectory,
     /// Not a symlink.
-    #[error("it is not a symbolic link")]
+    #[error("not a symbolic link")]
     NotASymlink,
     /// No such branch, tag or commit.
     #[error("no branch, tag or commit is called `{name}`; there are: {known}")]

@@ -150,7 +150,7 @@ impl Loader {
                         Ok((access_of_blob, reference, bytes))
                     }
                     Ok(reference) => Err(refuse(format!(
-                        "its head hashes to {} where the address says {root}",
+                        "the head hashes to {} where the address says {root}",
                         access_of_blob.root(&reference.hash)
                     ))),
                     Err(why) => Err(refuse(why.to_string())),
@@ -168,7 +168,7 @@ impl Loader {
         let why = match access.store.read(blob, start, &mut accept).await {
             Ok(()) => String::from("nothing was read"),
             Err(StoreError::OutOfRange { .. }) => {
-                format!("it is shorter than {MIN_BLOB_LEN} bytes")
+                format!("the blob is shorter than {MIN_BLOB_LEN} bytes")
             }
             Err(error) => return Err(not_ours.unwrap_or(error.into())),
         };

@@ -162,7 +162,7 @@ impl Loader {
             return Ok(json);
         }
         let bytes = fetch_whole(&access.store, blob).await?;
-        Ok(manifest_in(access, blob, bytes, "it is no manifest")?.0)
+        Ok(manifest_in(access, blob, bytes, "not a manifest")?.0)
     }
 
     /// Creates a repository from a manifest. `key` is the number of the key that
@@ -362,7 +362,7 @@ async fn fetch_whole(store: &Arc<dyn BlobStore>, blob: BlobId) -> Result<Bytes, 
         // other tasks wait for.
         let computed = block_in_place(|| blob_id::blob_id(&bytes));
         if !computed.is_ok_and(|computed| computed == blob) {
-            return Err(Rejected::because("its content has another blob ID"));
+            return Err(Rejected::because("the content has another blob ID"));
         }
         proven = Some(bytes);
         Ok(())

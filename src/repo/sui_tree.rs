@@ -147,7 +147,7 @@ impl SuiTreeWalk {
             // A name with a slash could form a path into another directory.
             if name.contains('/') {
                 let shown = format!("{path}/{name}");
-                self.refused.push((shown, "its name has a slash"));
+                self.refused.push((shown, "the name has a slash"));
                 continue;
             }
             let at = if path.is_empty() {
@@ -156,7 +156,7 @@ impl SuiTreeWalk {
                 format!("{path}/{name}")
             };
             if at.len() > MAX_PATH_LEN {
-                self.refused.push((at, "its path is too long"));
+                self.refused.push((at, "the path is too long"));
                 continue;
             }
             below.push((at, *id));
@@ -166,7 +166,7 @@ impl SuiTreeWalk {
 
     fn file(&mut self, path: String, blob: &BlobObject, is_right: bool) {
         if !is_right {
-            self.refused.push((path, "its content has another hash"));
+            self.refused.push((path, "the content has another hash"));
             return;
         }
         let content = match &blob.content {

@@ -40,7 +40,7 @@ pub fn require_regular(file: File) -> io::Result<File> {
     if kind.is_file() {
         Ok(file)
     } else if kind.is_dir() {
-        let why = "it is a directory; put a file in its place";
+        let why = "a directory instead of a file; put a file in its place";
         Err(io::Error::new(io::ErrorKind::IsADirectory, why))
     } else {
         Err(not_regular())
@@ -56,13 +56,13 @@ pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
-        let why = format!("it is larger than {limit} bytes");
+        let why = format!("file larger than {limit} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
     Ok(bytes)
 }
 
 fn not_regular() -> io::Error {
-    let why = "it is not a regular file; put one in its place";
+    let why = "not a regular file; put a regular file in its place";
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }

@@ -68,18 +68,18 @@ pub struct Header {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// The magic number is missing.
-    #[error("it does not start with WALGITFS")]
+    #[error("the blob does not start with WALGITFS")]
     Magic,
     /// A newer version of the format.
     #[error(
-        "it has format version {0}, and this walgit-fs reads up to {VERSION}; update walgit-fs"
+        "the blob has format version {0}, and this walgit-fs reads up to {VERSION}; update walgit-fs"
     )]
     Version(u16),
     /// A field out of range.
-    #[error("its header is damaged")]
+    #[error("the header of the blob is damaged")]
     Damaged,
     /// A blob of data or of nodes without a head.
-    #[error("it is a part of a repository; mount the address that `publish` printed")]
+    #[error("the blob is a part of a repository; mount the address that `publish` printed")]
     NoHead,
 }
 

@@ -10,13 +10,13 @@ use super::malformed::MalformedNode;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// A backward reference within a blob.
-    #[error("it refers to bytes before itself in its own blob")]
+    #[error("a node refers to bytes before itself in its own blob")]
     Backwards,
     /// A reference beyond the largest offset.
-    #[error("it refers to bytes past the end of any blob")]
+    #[error("a node refers to bytes past the end of any blob")]
     Offset,
     /// A blob or base that is missing from the node's table.
-    #[error("its table lacks {0}")]
+    #[error("the table of the node lacks {0}")]
     NotInTable(&'static str),
     /// A chunk whose codec contradicts its lengths or bases.
     #[error("a chunk has {0}")]

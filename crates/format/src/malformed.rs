@@ -6,7 +6,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedNode {
     /// The input ends early, or declares more elements than it holds.
-    #[error("it ends too early")]
+    #[error("the data ends too early")]
     Truncated,
     /// Bytes after the end of the node.
     #[error("{0} bytes follow its end")]
@@ -23,7 +23,7 @@ pub enum MalformedNode {
         limit: usize,
     },
     /// More entries than a directory may have.
-    #[error("it has {count} entries, more than the {limit} a directory may have")]
+    #[error("a directory of {count} entries, more than the {limit} a directory may have")]
     TooMany {
         /// Number of entries.
         count: usize,
@@ -37,16 +37,16 @@ pub enum MalformedNode {
         limit: u64,
     },
     /// Chunks out of order, or used twice.
-    #[error("its {0} use chunks twice or out of order")]
+    #[error("the {0} use chunks twice or out of order")]
     Runs(&'static str),
     /// More dictionaries than a reader accepts.
-    #[error("its dictionaries are more than {} or have more than {} MiB together", crate::chunk::budget::MAX_DICTIONARIES, crate::chunk::budget::MAX_DICTIONARY_BYTES >> 20)]
+    #[error("the dictionaries are more than {} or have more than {} MiB together", crate::chunk::budget::MAX_DICTIONARIES, crate::chunk::budget::MAX_DICTIONARY_BYTES >> 20)]
     Dictionaries,
     /// The decoder was cancelled because its result is no longer needed.
     #[error("decoding it was cancelled")]
     Stopped,
     /// A different kind of node, or not a node.
-    #[error("it is not a {expected} (first byte {found:#04x})")]
+    #[error("not a {expected} (first byte {found:#04x})")]
     Kind {
         /// The expected kind.
         expected: &'static str,
@@ -54,7 +54,7 @@ pub enum MalformedNode {
         found: u8,
     },
     /// A newer version of the format.
-    #[error("it has format version {0}, which this walgit-fs does not support; update walgit-fs")]
+    #[error("format version {0}, which this walgit-fs does not support; update walgit-fs")]
     Version(u8),
     /// A name that a directory must not contain.
     #[error("the name `{0}` is not allowed in a directory")]
@@ -77,7 +77,7 @@ pub enum MalformedNode {
     #[error("inconsistent {0}")]
     Sum(&'static str),
     /// A location beyond the end of any blob.
-    #[error("it refers to bytes outside any blob")]
+    #[error("a reference to bytes outside any blob")]
     Location,
     /// A chunk with bases that are not allowed.
     #[error("it has {0}")]

@@ -78,7 +78,7 @@ pub(super) struct ProfileReader<'a> {
     rest: &'a [u8],
 }
 
-const TRUNCATED: MalformedProfile = MalformedProfile::Invalid("it is truncated");
+const TRUNCATED: MalformedProfile = MalformedProfile::Invalid("the profile is truncated");
 
 impl<'a> ProfileReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {

@@ -124,7 +124,7 @@ impl EncryptedStore {
         let before = (blocks.stored().start() - stored.start()) as usize;
         let mut take = |bytes: Bytes| {
             if bytes.len() as u64 != stored.len() {
-                return Err(Rejected::because("its length differs from the request"));
+                return Err(Rejected::because("the length differs from the request"));
             }
             let opened = match &known {
                 Some(known) => known.open(blocks.first, &bytes),
@@ -158,7 +158,7 @@ impl EncryptedStore {
             let mut plain = self.keys.open(&bytes).map_err(Rejected::because)?;
             let max_len = usize::try_from(at_most).unwrap_or(usize::MAX);
             if plain.iter().skip(max_len).any(|&byte| byte != 0) {
-                return Err(Rejected::because("it is longer than requested"));
+                return Err(Rejected::because("the content is longer than requested"));
             }
             plain.truncate(max_len);
             verify(plain.into()).map_err(redacted)
@@ -170,7 +170,7 @@ impl EncryptedStore {
 /// A rejection without details of the content: it goes into the failure log, which is
 /// stored in plaintext.
 fn redacted(_: Rejected) -> Rejected {
-    Rejected::because("its decrypted content fails verification")
+    Rejected::because("the decrypted content fails verification")
 }
 
 impl StoreLayer for EncryptedStore {

@@ -70,7 +70,7 @@ impl BlobReader for LegacyEncryptedStore {
                     ReadRange::Part(range) if range.end() <= plain.len() as u64 => {
                         verify(plain.slice(range.start() as usize..range.end() as usize))
                     }
-                    ReadRange::Part(_) => Err(Rejected::because("its content ends before that")),
+                    ReadRange::Part(_) => Err(Rejected::because("the content ends before the requested range")),
                 }
             })
             .await

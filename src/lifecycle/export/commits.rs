@@ -82,7 +82,7 @@ impl<'a> CommitGraph<'a> {
             tags.push(at);
             from = format!("tag {at}");
             let to = tag_target(raw).and_then(|to| ObjectId::try_from(&to.0[..]).ok());
-            at = to.ok_or_else(|| ExportError::object(&from, "it leads to no object"))?;
+            at = to.ok_or_else(|| ExportError::object(&from, "the tag refers to no object"))?;
         }
         reached.tags.extend(tags.into_iter().map(|tag| (tag, at)));
         let Some(tip) = self.commits.get(at.as_slice()) else {

@@ -12,13 +12,13 @@ pub enum ExportError {
     Repo(#[from] RepoError),
     /// The repository was not published from a git repository.
     #[error(
-        "it was not published from a git repository, so it cannot be exported as one; copy its \
+        "the repository was not published from git, so it cannot be exported to git; copy its \
          files out of a mount"
     )]
     NotGit,
     /// The history was not published.
     #[error(
-        "it has no history to export: it was published with --history none, or by an older \
+        "the repository has no history to export: it was published with --history none, or by an older \
          walgit-fs; publish the git repository again with --history all"
     )]
     NoHistory,
@@ -64,7 +64,7 @@ pub enum ExportError {
     },
     /// A checkout would exceed a limit.
     #[error(
-        "its newest commit has {found} {unit}, and the limit of a checkout is {limit}; raise it \
+        "the newest commit has {found} {unit}, and the limit of a checkout is {limit}; raise it \
          with {option}, or export with --bare"
     )]
     CheckoutLimit {
@@ -79,7 +79,7 @@ pub enum ExportError {
     },
     /// The history has more files than the head declares.
     #[error(
-        "its history has {found} files and directories for a commit for which the head declares \
+        "the history has {found} files and directories for a commit for which the head declares \
          {limit}; the publisher falsified it"
     )]
     Undeclared {
@@ -105,7 +105,7 @@ pub enum ExportError {
         entries: u64,
     },
     /// The history has more objects than a pack can hold.
-    #[error("it has more objects than a git pack can hold ({})", u32::MAX)]
+    #[error("the repository has more objects than a git pack can hold ({})", u32::MAX)]
     TooMany,
     /// An object cannot be hashed, read or compressed.
     #[error("{what}: {why}")]

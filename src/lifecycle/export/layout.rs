@@ -26,7 +26,7 @@ pub(super) fn check_refs(refs: &[ArchivedRef]) -> Result<Vec<&ArchivedRef>, Expo
     }
     for pair in sorted.windows(2) {
         if pair[0].name == pair[1].name {
-            return Err(refused(&pair[1].name, "it occurs twice"));
+            return Err(refused(&pair[1].name, "the name occurs twice"));
         }
     }
     // `a` and `a/b` exclude each other; others may sort between them.
@@ -45,7 +45,7 @@ pub(super) fn check_refs(refs: &[ArchivedRef]) -> Result<Vec<&ArchivedRef>, Expo
 fn check_name(name: &[u8]) -> Result<(), ExportError> {
     match gix::validate::reference::name(name.as_bstr()) {
         Ok(_) if name.starts_with(b"refs/") => Ok(()),
-        Ok(_) => Err(refused(name, "it does not begin with refs/")),
+        Ok(_) => Err(refused(name, "the name does not begin with refs/")),
         Err(why) => Err(refused(name, why)),
     }
 }

@@ -87,7 +87,7 @@ impl Packer {
             let status = deflate.compress(bytes, &mut deflated, deflate::FlushCompress::Finish);
             match status.map_err(|why| failed(why.to_string()))? {
                 Status::StreamEnd => deflated.truncate(deflate.total_out() as usize),
-                _ => return Err(failed("it cannot be compressed".into())),
+                _ => return Err(failed("the object cannot be compressed".into())),
             }
             deflated.shrink_to_fit();
         }

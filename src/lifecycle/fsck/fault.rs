@@ -227,8 +227,8 @@ impl FaultTable {
         let mut chunks: Vec<BadChunk> = self.chunks.into_values().filter(is_reported).collect();
         let blobs = self.blobs.into_iter().map(|(blob, (kind, len))| {
             let why = match len {
-                None => "it is not stored".into(),
-                Some(len) => format!("it has only {len} bytes"),
+                None => "the blob is not stored".into(),
+                Some(len) => format!("the blob has only {len} bytes"),
             };
             fault(kind, format!("blob {blob}"), why)
         });

@@ -139,7 +139,7 @@ impl Checker<'_> {
                 Some(kind) if !checked.iter().any(|it| matches!(it, Some(Err(_)))) => {
                     split(
                         span,
-                        (kind, "it cannot be decrypted"),
+                        (kind, "the chunk cannot be decrypted"),
                         &mut todo,
                         &mut result,
                     );

@@ -62,7 +62,7 @@ pub(super) async fn pay(
     }
     if let Some(command) = command {
         let Some(object) = &renewal.object_id else {
-            let why = "its Sui object is unknown, so `walrus extend` cannot be called";
+            let why = "the Sui object of the blob is unknown, so `walrus extend` cannot be called";
             return Err(failed(why.into()));
         };
         let epochs = renewal.new_end.saturating_sub(renewal.end);

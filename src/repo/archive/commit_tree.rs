@@ -271,7 +271,7 @@ impl Archive {
                 self.pay(budget, (chunks * size_of::<ChunkRef>()) as u64)?;
                 is(Kind::File { executable }, size, content.planned())
             }
-            _ => Ok(Err("it is neither file, link nor directory".into())),
+            _ => Ok(Err("neither a file, a link nor a directory".into())),
         }
     }
 }

@@ -52,7 +52,7 @@ impl<R: ReadAt> Quilt<R> {
                 blob,
                 symbol: symbol as usize,
             }),
-            _ => Err(QuiltError::Damaged("it does not have the length of one")),
+            _ => Err(QuiltError::Damaged("no quilt has this length")),
         }
     }
 
@@ -63,20 +63,20 @@ impl<R: ReadAt> Quilt<R> {
     pub fn index(&self) -> Result<Vec<Patch>, QuiltError> {
         let [version, len @ ..] = self.array::<INDEX_HEADER_LEN>(0, 0)?;
         if version != VERSION {
-            return Err(QuiltError::Damaged("its version is not 1"));
+            return Err(QuiltError::Damaged("the version is not 1"));
         }
         let len = u32::from_le_bytes(len) as usize;
         let column = self.symbol * ROWS;
         if INDEX_HEADER_LEN + len > column * INDEX_COLUMNS as usize || len > MAX_INDEX_LEN {
-            return Err(QuiltError::Damaged("its index is too long"));
+            return Err(QuiltError::Damaged("the index is too long"));
         }
         let index = self.take(0, INDEX_HEADER_LEN, len)?;
         // Entries take far more memory decoded than encoded.
         if count(&index).is_none_or(|count| count > MAX_MEMBERS) {
-            return Err(QuiltError::Damaged("its index has too many entries"));
+            return Err(QuiltError::Damaged("the index has too many entries"));
         }
         let entries: Vec<IndexEntry> =
-            bcs::from_bytes(&index).map_err(|_| QuiltError::Damaged("its index cannot be read"))?;
+            bcs::from_bytes(&index).map_err(|_| QuiltError::Damaged("the index cannot be decoded"))?;
         let mut names = HashSet::new();
         let mut start = (INDEX_HEADER_LEN + len).div_ceil(column) as u16;
         let mut patches = Vec::with_capacity(entries.len());
@@ -87,7 +87,7 @@ impl<R: ReadAt> Quilt<R> {
         } in entries
         {
             if end <= start || usize::from(end) > COLUMNS {
-                return Err(QuiltError::Damaged("its index is not in order"));
+                return Err(QuiltError::Damaged("the index is not in order"));
             }
             if !is_identifier(&identifier) || tags.len() > MAX_TAGS {
                 return Err(QuiltError::Damaged("an entry of its index is not allowed"));
@@ -133,7 +133,7 @@ impl<R: ReadAt> Quilt<R> {
         let bytes = self.take(column, skip, N)?;
         bytes
             .try_into()
-            .map_err(|_| QuiltError::Damaged("it is cut short"))
+            .map_err(|_| QuiltError::Damaged("the quilt is truncated"))
     }
 
     /// Reads `len` bytes down the columns from `column`, after the first `skip`.

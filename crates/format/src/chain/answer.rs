@@ -28,7 +28,7 @@ struct GraphQlError {
 /// The error message of the node, or a description of the malformed response.
 pub fn data(text: &[u8]) -> Result<Value, String> {
     let answer: GraphQlResponse = serde_json::from_slice(text)
-        .map_err(|error| format!("it is not a GraphQL response ({error})"))?;
+        .map_err(|error| format!("the response is not GraphQL ({error})"))?;
     match answer.errors.into_iter().next() {
         Some(complaint) => Err(complaint.message),
         None => answer.data.ok_or_else(|| "the response is empty".into()),

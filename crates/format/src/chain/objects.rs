@@ -227,8 +227,8 @@ impl MoveObject {
                 .or_else(|| Some(text.clone().into_bytes()).filter(fits)),
             Value::Array(list) => {
                 // An `Option<vector<u8>>` may be represented as a list of one element.
-                if let [Value::String(one)] = &list[..] {
-                    return STANDARD.decode(one).ok().filter(fits);
+                if let [Value::String(encoded)] = &list[..] {
+                    return STANDARD.decode(encoded).ok().filter(fits);
                 }
                 let bytes = list.iter().map(|byte| u8::try_from(byte.as_u64()?).ok());
                 bytes.collect::<Option<Vec<u8>>>().filter(fits)
@@ -254,12 +254,12 @@ mod tests {
     #[test]
     fn both_layouts_of_a_repository_are_detected() {
         let blob = "OxEGFEyAQVc4UL_-JKbykm5e6YS8kMfjVlEQOahIbY0";
-        let one = object(
+        let commit_object = object(
             "Repository",
             json!({"latest_commit_manifest_cid": blob, "default_branch": "main"}),
         );
         let latest = Some(blob.parse().unwrap());
-        let found = one.repository().unwrap();
+        let found = commit_object.repository().unwrap();
         assert_eq!(found.layout, Layout::Manifests { latest });
         assert_eq!(found.default_branch, "main");
         let two = object(

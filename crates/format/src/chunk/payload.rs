@@ -22,13 +22,13 @@ const ADDITIONAL_DATA: &[u8] = b"WalGit-v1";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
     /// Not a payload.
-    #[error("it is not an encrypted payload (it does not start with WALGIT1)")]
+    #[error("not an encrypted payload (no WALGIT1 at the start)")]
     NotSealed,
     /// Shorter than a payload can be.
-    #[error("its encrypted payload is truncated")]
+    #[error("the encrypted payload is truncated")]
     Short,
     /// No key is given.
-    #[error("it is encrypted; pass its key with --key FILE, or store it with walgit-fs key add")]
+    #[error("the content is encrypted; pass its key with --key FILE, or store it with walgit-fs key add")]
     NoKey,
     /// No key matches, or the bytes are damaged.
     #[error("none of the keys given opens it (or it was tampered with)")]

@@ -21,7 +21,7 @@ pub struct SecretKey([u8; 32]);
 
 /// Text or a file that contains no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it is not a key: a key is 32 bytes, raw, as 64 hexadecimal digits or as base64")]
+#[error("not a key: a key is 32 bytes, raw, as 64 hexadecimal digits or as base64")]
 pub struct NotAKey;
 
 impl SecretKey {

@@ -31,7 +31,7 @@ pub enum Proof {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotProven {
     /// The length differs.
-    #[error("it has {found} bytes instead of {expected}")]
+    #[error("the content has {found} bytes instead of {expected}")]
     Length {
         /// Actual length.
         found: u64,
@@ -39,13 +39,13 @@ pub enum NotProven {
         expected: u64,
     },
     /// The SHA-256 differs.
-    #[error("its SHA-256 differs from the one in the repository")]
+    #[error("the SHA-256 of the content differs from the one in the repository")]
     Sha256,
     /// The blob ID differs.
-    #[error("its content has another blob ID")]
+    #[error("the content has another blob ID")]
     BlobId,
     /// The git hash differs.
-    #[error("its git hash differs from the one in the repository")]
+    #[error("the git hash of the content differs from the one in the repository")]
     Git,
 }
 

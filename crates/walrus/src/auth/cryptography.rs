@@ -90,7 +90,7 @@ impl KeyPair {
             RingAlgorithm::Rsa(encoding, _) => {
                 let pair = RsaKeyPair::from_pkcs8(bytes).or_else(|_| RsaKeyPair::from_der(bytes));
                 let pair = pair.map_err(|_| {
-                    ErrorKind::InvalidRsaKey("it is no RSA key of 2048 to 4096 bits".into())
+                    ErrorKind::InvalidRsaKey("not an RSA key of 2048 to 4096 bits".into())
                 })?;
                 KeyPair::Rsa(Box::new(pair), encoding)
             }

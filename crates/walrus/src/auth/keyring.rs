@@ -30,14 +30,14 @@ static LAST_TIMEOUT: Mutex<Option<Instant>> = Mutex::new(None);
 #[allow(missing_docs)] // The messages say it.
 pub enum KeyringError {
     /// The operation may have been carried out nevertheless.
-    #[error("it did not answer within {} s (is it waiting for a password?)", KEYRING_TIMEOUT.as_secs())]
+    #[error("the keyring did not answer within {} s (does it wait for a password?)", KEYRING_TIMEOUT.as_secs())]
     TimedOut,
-    #[error("it has no such entry")]
+    #[error("the keyring has no such entry")]
     NoEntry,
     /// The entry was stored by another program or from another directory of secrets.
-    #[error("it has another entry of this name")]
+    #[error("the keyring has another entry of this name")]
     Taken,
-    #[error("it does not return the stored secret")]
+    #[error("the keyring does not return the stored secret")]
     Lost,
     /// The keyring is not reachable, or refused; holds its message.
     #[error("{0}")]

@@ -17,7 +17,7 @@ use super::cryptography::{KeyPair, install};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // The messages name the fields.
 pub enum BadKey {
-    #[error("it is empty")]
+    #[error("the key is empty")]
     Empty,
     /// `0x…` or `base64:…` with invalid content.
     #[error("{0} must be followed by {1}")]
@@ -31,10 +31,10 @@ pub enum BadKey {
         needs: &'static str,
     },
     #[error(
-        "it is no private key for {0:?} (PEM, PKCS #8); openssl pkcs8 -topk8 -nocrypt makes one of other forms"
+        "not a private key for {0:?} (PEM, PKCS #8); openssl pkcs8 -topk8 -nocrypt makes one of other forms"
     )]
     Private(Algorithm),
-    #[error("it does not sign")]
+    #[error("the key does not sign")]
     Signing,
 }
 

@@ -25,24 +25,24 @@ pub(super) const CHECK_LEN: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrivateError {
     /// Not a sealed blob.
-    #[error("it is not encrypted (it does not start with WGSEALED)")]
+    #[error("the blob is not encrypted (no WGSEALED at the start)")]
     NotPrivate,
     /// A newer version of the format.
     #[error(
-        "its encryption has version {0}, and this walgit-fs reads up to {VERSION}; update walgit-fs"
+        "the encryption has version {0}, and this walgit-fs reads up to {VERSION}; update walgit-fs"
     )]
     Version(u16),
     /// Its header or its length is damaged.
-    #[error("its encrypted blob is damaged")]
+    #[error("the encrypted blob is damaged")]
     Damaged,
     /// No key is given.
     #[error(
-        "it is encrypted; pass its key with --key FILE, or store it with walgit-fs key add NAME FILE"
+        "the repository is encrypted; pass its key with --key FILE, or store it with walgit-fs key add NAME FILE"
     )]
     NoKey,
     /// The blob is intact, but sealed with another key.
     #[error(
-        "it is encrypted with a different key; pass it with --key FILE, or store it with walgit-fs key add NAME FILE"
+        "the repository is encrypted with a different key; pass it with --key FILE, or store it with walgit-fs key add NAME FILE"
     )]
     WrongKey,
     /// A block that is damaged.
