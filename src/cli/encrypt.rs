@@ -214,13 +214,20 @@ fn new_key() -> Result<SecretKey> {
 /// Name of a repository's key: its network and name, sanitized, plus part of their hash
 /// if that drops characters.
 fn key_name(network: &str, name: &RefName) -> String {
-    let whole = format!("{network}.{name}");
+    let qualified_name = format!("{network}.{name}");
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if whole.len() <= MAX_STEM_CHARS && whole.chars().all(fits) && !whole.starts_with('.') {
-        return whole;
+    if qualified_name.len() <= MAX_STEM_CHARS
+        && qualified_name.chars().all(fits)
+        && !qualified_name.starts_with('.')
+    {
+        return qualified_name;
     }
-    let plain: String = (whole.chars().filter(|&c| fits(c)).take(MAX_STEM_CHARS)).collect();
-    let rest = &ChunkHash::of(whole.as_bytes()).to_string()[..8];
+    let plain: String = (qualified_name
+        .chars()
+        .filter(|&c| fits(c))
+        .take(MAX_STEM_CHARS))
+    .collect();
+    let rest = &ChunkHash::of(qualified_name.as_bytes()).to_string()[..8];
     format!("{}-{rest}", plain.trim_start_matches('.'))
 }
 

@@ -112,13 +112,18 @@ impl Explain {
 /// Path of a file relative to the root of its git repository; outside of a repository,
 /// its file name.
 fn in_repository(file: &Path) -> Result<PathBuf> {
-    let whole = std::fs::canonicalize(file)?;
-    let root = whole
+    let absolute_path = std::fs::canonicalize(file)?;
+    let root = absolute_path
         .ancestors()
         .skip(1)
         .find(|it| it.join(".git").exists());
-    let inside = root.and_then(|root| whole.strip_prefix(root).ok());
-    let name = || whole.file_name().map(PathBuf::from).unwrap_or_default();
+    let inside = root.and_then(|root| absolute_path.strip_prefix(root).ok());
+    let name = || {
+        absolute_path
+            .file_name()
+            .map(PathBuf::from)
+            .unwrap_or_default()
+    };
     Ok(inside.map_or_else(name, Path::to_path_buf))
 }
 

@@ -219,10 +219,10 @@ mod tests {
         let dir = Path::new("/mnt/a");
         let table =
             |lines: &[&str]| MountTable::parse((ROOT.to_owned() + &lines.concat()).as_bytes());
-        let one = table(&[under]);
-        assert!(one.mounted_at(dir).unwrap().is_ours());
-        assert!(one.at(Path::new("/mnt/a/b")).unwrap().is_ours());
-        assert!(!one.at(Path::new("/mnt/ab")).unwrap().is_ours());
+        let mounts = table(&[under]);
+        assert!(mounts.mounted_at(dir).unwrap().is_ours());
+        assert!(mounts.at(Path::new("/mnt/a/b")).unwrap().is_ours());
+        assert!(!mounts.at(Path::new("/mnt/ab")).unwrap().is_ours());
         let two = table(&[under, over]);
         assert_eq!(two.mounted_at(dir).unwrap().fs_type, "tmpfs");
         assert_eq!(two.inside(&two.entries()[1]).count(), 1);

@@ -308,9 +308,9 @@ mod tests {
         let first = LedgerEntry::of("it", "walrus://x", &[stored(3)]).stored_in(Some(2), true);
         let again = LedgerEntry::renewal(first.at + 5, Some(2), vec![stored(9)]);
         let blobs = LedgerBlob::latest_by_blob(&[first.clone(), again]);
-        let one = &blobs[&blob];
-        assert_eq!((one.end_epoch, one.deletable), (Some(9), Some(true)));
-        assert_eq!((one.name.as_str(), one.since), ("it", first.at));
+        let merged = &blobs[&blob];
+        assert_eq!((merged.end_epoch, merged.deletable), (Some(9), Some(true)));
+        assert_eq!((merged.name.as_str(), merged.since), ("it", first.at));
         // The format before there were renewals.
         let old = r#"{"at":1,"name":"a","address":"walrus://x","blobs":[]}"#;
         let old: LedgerEntry = serde_json::from_str(old).unwrap();

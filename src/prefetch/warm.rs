@@ -50,11 +50,11 @@ pub async fn warm(
         pin_all(snapshot, node, name).await?;
     }
     let mut cached = 0;
-    let mut whole = false;
+    let mut has_whole_blobs = false;
     let mut walk = SubtreeWalk::over(snapshot, node).await?;
     while let Some(part) = walk.next().await? {
         warmed.nodes += part.nodes;
-        whole |= !part.wholes.is_empty();
+        has_whole_blobs |= !part.wholes.is_empty();
         let missing_nodes = missing(snapshot, part.structure);
         fetch(snapshot, &missing_nodes, |chunks| {
             warmed.fetched += stored(chunks);
@@ -80,7 +80,7 @@ pub async fn warm(
             progress(cached, node.size);
         }
     }
-    if let (Some(name), true) = (pin, whole) {
+    if let (Some(name), true) = (pin, has_whole_blobs) {
         pin_all(snapshot, node, name).await?;
     }
     Ok(warmed)

@@ -197,10 +197,12 @@ mod tests {
     #[test]
     fn finds_the_most_similar_content_and_no_dissimilar_one() {
         let mut recent = RecentChunks::default();
-        let one = text(1, 1000);
-        let hash = add(&mut recent, &one);
+        let first_content = text(1, 1000);
+        let hash = add(&mut recent, &first_content);
         add(&mut recent, &text(500, 1000));
-        let changed: Bytes = [&one[..9000], b"a change", &one[9000..]].concat().into();
+        let changed: Bytes = [&first_content[..9000], b"a change", &first_content[9000..]]
+            .concat()
+            .into();
         let found = recent.most_similar(&Sketch::of(&changed)).unwrap();
         assert_eq!(found.hash, hash);
         let mut other = vec![0; 30_000];

@@ -211,16 +211,16 @@ mod tests {
     #[test]
     fn charges_beyond_the_limit_are_refused_and_dropped_charges_are_returned() {
         let account = MemoryAccount::of("it", 100, None);
-        let mut one = account.charge(60).unwrap();
+        let mut first_charge = account.charge(60).unwrap();
         let refused = account.charge(41).unwrap_err();
         assert!(matches!(refused, RepoError::Memory { limit: 100, .. }));
         assert_eq!(account.stats().used, 60, "a refused charge costs nothing");
-        one.more(40).unwrap();
-        assert!(!one.can_charge(1, u64::MAX));
-        one.less(50);
-        let two = one.clone();
+        first_charge.more(40).unwrap();
+        assert!(!first_charge.can_charge(1, u64::MAX));
+        first_charge.less(50);
+        let two = first_charge.clone();
         assert_eq!(account.stats().used, 100);
-        drop((one, two));
+        drop((first_charge, two));
         assert_eq!(account.stats().used, 0);
         assert!(
             MemoryAccount::of("other", 100, None).charge(100).is_ok(),

@@ -11,7 +11,10 @@ fn config_file_that_is_a_directory_is_reported_with_a_single_cause() {
     let output = world.fail(&["refs", "--config", world.path().to_str().unwrap()]);
     assert!(output.contains(world.path().to_str().unwrap()), "{output}");
     assert!(output.contains("it is a folder"), "{output}");
-    assert!(!output.contains("a directory instead of a file"), "{output}");
+    assert!(
+        !output.contains("a directory instead of a file"),
+        "{output}"
+    );
 }
 
 #[test]

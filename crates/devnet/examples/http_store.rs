@@ -35,8 +35,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         _ => Err(Rejected::because("the blob ID differs")),
     };
-    let whole = ReadRange::Whole { at_most: 1 << 20 };
-    store.read(blob, whole, &mut verify).await?;
+    let full_range = ReadRange::Whole { at_most: 1 << 20 };
+    store.read(blob, full_range, &mut verify).await?;
     println!("retries hid: {:?}", store.health().failures);
     server.stop().await;
     Ok(())

@@ -92,9 +92,9 @@ mod tests {
         let link = Arc::new(SimulatedLink::new(Duration::ZERO, Some(8.0)));
         let body = || futures_util::stream::iter([Ok::<_, ()>(Bytes::from(vec![0; 500_000]))]);
         let started = Instant::now();
-        let one = link.clone().throttle(body()).count();
+        let body_task = link.clone().throttle(body()).count();
         let two = link.throttle(body()).count();
-        futures_util::future::join(one, two).await;
+        futures_util::future::join(body_task, two).await;
         // 1 MB at 1 MB a second.
         let took = started.elapsed().as_secs_f64();
         assert!((0.99..1.1).contains(&took), "{took}");

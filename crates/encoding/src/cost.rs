@@ -136,10 +136,10 @@ mod tests {
             write: 0.5,
             ..Price::mainnet()
         };
-        let one = bill.price(&price, 1);
+        let one_epoch = bill.price(&price, 1);
         let gb = sum as f64 / 1e9;
-        assert!((one - gb * (0.5 + price.storage)).abs() < 1e-12);
-        assert!((bill.price(&price, 11) - one - 10.0 * gb * price.storage).abs() < 1e-9);
+        assert!((one_epoch - gb * (0.5 + price.storage)).abs() < 1e-12);
+        assert!((bill.price(&price, 11) - one_epoch - 10.0 * gb * price.storage).abs() < 1e-9);
         // 0.023 USD per GB and month: 26 epochs of 14 days are a year.
         let year = bill.price(&Price::mainnet(), 26) / gb;
         assert!((year - 12.0 * 0.023).abs() < 0.002, "{year}");

@@ -145,15 +145,15 @@ fn decode_folded(mut reader: Reader<'_>, sample: &GitId) -> Result<Vec<RawCommit
             // Precedes this commit, so it is already decoded.
             Parent::Index(number) => commits[number].id.clone(),
         });
-        let whole = Folded {
+        let assembled = Folded {
             parents: parents.collect(),
             signature: (at, reader.take(len)?.to_vec()),
             body: body.to_vec(),
         };
-        if at > whole.body.len() {
+        if at > assembled.body.len() {
             return Err(bad());
         }
-        commits.push(RawCommit::parse(whole.unfold().into(), sample)?);
+        commits.push(RawCommit::parse(assembled.unfold().into(), sample)?);
     }
     reader.finish()?;
     Ok(commits)
@@ -203,16 +203,16 @@ impl Folded {
     /// Reassembles the raw commit.
     fn unfold(&self) -> Vec<u8> {
         let (at, signature) = &self.signature;
-        let mut whole = self.body.clone();
-        whole.splice(*at..*at, signature.iter().copied());
-        let tree = whole.iter().position(|&byte| byte == b'\n');
-        let tree = tree.map_or(whole.len(), |at| at + 1);
+        let mut assembled = self.body.clone();
+        assembled.splice(*at..*at, signature.iter().copied());
+        let tree = assembled.iter().position(|&byte| byte == b'\n');
+        let tree = tree.map_or(assembled.len(), |at| at + 1);
         let mut lines = Vec::new();
         for parent in &self.parents {
             lines.extend_from_slice(format!("parent {parent}\n").as_bytes());
         }
-        whole.splice(tree..tree, lines);
-        whole
+        assembled.splice(tree..tree, lines);
+        assembled
     }
 }
 

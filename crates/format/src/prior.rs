@@ -107,9 +107,9 @@ impl Prior {
         }
         selected.sort_unstable_by_key(|pair| pair.files);
         for pair in selected {
-            let (one, other) = (numbers[&pair.files.0], numbers[&pair.files.1]);
-            let max_weight = prior.files[one].weight.min(prior.files[other].weight);
-            prior.join(one, other, quarters(pair.weight).min(max_weight));
+            let (first, other) = (numbers[&pair.files.0], numbers[&pair.files.1]);
+            let max_weight = prior.files[first].weight.min(prior.files[other].weight);
+            prior.join(first, other, quarters(pair.weight).min(max_weight));
         }
         prior
     }
@@ -124,9 +124,9 @@ impl Prior {
         self.numbers.insert(name, number).is_none()
     }
 
-    fn join(&mut self, one: usize, other: usize, weight: u32) {
-        self.files[one].with.push((other, weight));
-        self.files[other].with.push((one, weight));
+    fn join(&mut self, first: usize, other: usize, weight: u32) {
+        self.files[first].with.push((other, weight));
+        self.files[other].with.push((first, weight));
     }
 
     /// Whether the prior is empty.
@@ -262,11 +262,11 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         let pairs: Vec<_> = pairs
             .iter()
-            .map(|&(one, other, weight)| (one % files.len(), other % files.len(), weight))
-            .filter(|&(one, other, _)| one < other && seen.insert((one, other)))
-            .map(|(one, other, weight)| Pair {
-                files: (one, other),
-                weight: f64::from(weight).min(files[one].1).min(files[other].1),
+            .map(|&(first, other, weight)| (first % files.len(), other % files.len(), weight))
+            .filter(|&(first, other, _)| first < other && seen.insert((first, other)))
+            .map(|(first, other, weight)| Pair {
+                files: (first, other),
+                weight: f64::from(weight).min(files[first].1).min(files[other].1),
             })
             .collect();
         Prior::new(&files, &pairs)
@@ -284,13 +284,13 @@ mod tests {
 
     #[test]
     fn likeness_is_the_fraction_in_common() {
-        let one = prior(&[9, 3, 30], &[(0, 1, 4), (1, 2, 2)]);
-        assert_eq!(one.likeness(&one), 1.0);
-        assert_eq!(one.likeness(&Prior::default()), 0.0);
+        let first = prior(&[9, 3, 30], &[(0, 1, 4), (1, 2, 2)]);
+        assert_eq!(first.likeness(&first), 1.0);
+        assert_eq!(first.likeness(&Prior::default()), 0.0);
         let other = prior(&[9, 3, 30], &[(0, 1, 4)]);
-        let likeness = one.likeness(&other);
+        let likeness = first.likeness(&other);
         assert!((0.5..0.9).contains(&likeness), "{likeness}");
-        assert_eq!(likeness, other.likeness(&one));
+        assert_eq!(likeness, other.likeness(&first));
     }
 
     proptest! {

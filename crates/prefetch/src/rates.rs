@@ -42,12 +42,15 @@ impl Rates {
     /// Adds the counts of another instance.
     pub(super) fn merge(&mut self, other: &Rates) {
         for (kind, sizes) in &other.kinds {
-            let own = self.kind_mut(kind).iter_mut();
-            own.zip(sizes).for_each(|(own, other)| own.merge(other));
+            let current = self.kind_mut(kind).iter_mut();
+            current
+                .zip(sizes)
+                .for_each(|(current, other)| current.merge(other));
         }
-        let own = self.fixed_mut().into_iter();
-        own.zip(other.fixed())
-            .for_each(|(own, other)| own.merge(other));
+        let current = self.fixed_mut().into_iter();
+        current
+            .zip(other.fixed())
+            .for_each(|(current, other)| current.merge(other));
     }
 
     /// Halves the weight of all rates.

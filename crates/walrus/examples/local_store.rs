@@ -17,12 +17,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     store.put(blob, body, &PutOptions::default()).await?;
     store.flush().await?;
 
-    let whole = ReadRange::Whole { at_most: 1 << 20 };
+    let full_range = ReadRange::Whole { at_most: 1 << 20 };
     let mut verify = |bytes: Bytes| match blob_id(&bytes) {
         Ok(found) if found == blob => Ok(()),
         _ => Err(Rejected::because("the blob ID differs")),
     };
-    store.read(blob, whole, &mut verify).await?;
+    store.read(blob, full_range, &mut verify).await?;
     println!(
         "{blob} is stored, until the end of {:?}",
         store.lifetime(blob).await?

@@ -151,7 +151,7 @@ impl EncryptedStore {
         at_most: u64,
         verify: &mut Verifier<'_>,
     ) -> Result<(), StoreError> {
-        let whole = ReadRange::Whole {
+        let full_range = ReadRange::Whole {
             at_most: private_len(at_most).unwrap_or(u64::MAX),
         };
         let mut take = |bytes: Bytes| {
@@ -163,7 +163,7 @@ impl EncryptedStore {
             plain.truncate(max_len);
             verify(plain.into()).map_err(redacted)
         };
-        self.inner.read(blob, whole, &mut take).await
+        self.inner.read(blob, full_range, &mut take).await
     }
 }
 

@@ -59,18 +59,20 @@ impl BlobReader for LegacyEncryptedStore {
             ReadRange::Whole { at_most } => at_most.saturating_add(PAYLOAD_OVERHEAD),
             ReadRange::Part(_) => MAX_PAYLOAD_BYTES,
         };
-        let whole = ReadRange::Whole {
+        let full_range = ReadRange::Whole {
             at_most: at_most.min(MAX_PAYLOAD_BYTES),
         };
         self.inner
-            .read(blob, whole, &mut |payload: Bytes| {
+            .read(blob, full_range, &mut |payload: Bytes| {
                 let (_, plain) = open_payload(&self.keys, &payload).map_err(Rejected::because)?;
                 match read_range {
                     ReadRange::Whole { .. } => verify(plain),
                     ReadRange::Part(range) if range.end() <= plain.len() as u64 => {
                         verify(plain.slice(range.start() as usize..range.end() as usize))
                     }
-                    ReadRange::Part(_) => Err(Rejected::because("the content ends before the requested range")),
+                    ReadRange::Part(_) => Err(Rejected::because(
+                        "the content ends before the requested range",
+                    )),
                 }
             })
             .await

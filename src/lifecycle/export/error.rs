@@ -105,7 +105,10 @@ pub enum ExportError {
         entries: u64,
     },
     /// The history has more objects than a pack can hold.
-    #[error("the repository has more objects than a git pack can hold ({})", u32::MAX)]
+    #[error(
+        "the repository has more objects than a git pack can hold ({})",
+        u32::MAX
+    )]
     TooMany,
     /// An object cannot be hashed, read or compressed.
     #[error("{what}: {why}")]

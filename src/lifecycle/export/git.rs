@@ -79,7 +79,10 @@ fn message(done: &Output) -> String {
     let text = [&done.stderr[..], &done.stdout[..]].concat();
     let text = String::from_utf8_lossy(&text);
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    let first = lines.next().unwrap_or("git failed without a message").trim();
+    let first = lines
+        .next()
+        .unwrap_or("git failed without a message")
+        .trim();
     match lines.count() {
         0 => first.to_owned(),
         more => format!("{first} (and {more} more lines)"),

@@ -82,8 +82,8 @@ pub(super) fn plan_compaction(
     // stored for the history.
     let patched = layout.patched.iter();
     let patched = patched.filter(|(base, _)| leave.contains(base));
-    let whole: u64 = patched.map(|(_, bytes)| bytes).sum();
-    let write = live + nodes + moved + whole + BLOB_OVERHEAD_BYTES;
+    let expanded_patches: u64 = patched.map(|(_, bytes)| bytes).sum();
+    let write = live + nodes + moved + expanded_patches + BLOB_OVERHEAD_BYTES;
     // Newly encoded content may take a little more space than before.
     let write = write + write / WRITE_MARGIN_DIVISOR;
     let packs = write.div_ceil(max_body.max(1)).max(1);

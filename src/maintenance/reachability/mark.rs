@@ -55,7 +55,7 @@ pub(in crate::maintenance) struct Marks {
     /// Blobs that this user's publishes stored, collected if a head is unreadable.
     ledgered: HashSet<BlobId>,
     /// Heads that are already marked.
-    done: HashSet<HeadId>,
+    marked_heads: HashSet<HeadId>,
     /// Targets of the names when they were last read.
     pub(super) names: HashMap<String, HeadId>,
     /// Generation of the names at that time.
@@ -159,7 +159,7 @@ impl Marks {
             };
             if head.blobs.is_empty() {
                 self.head(context, &head.address, (blob, root)).await;
-            } else if self.done.insert((blob, root)) {
+            } else if self.marked_heads.insert((blob, root)) {
                 // No key is needed: the process that mounted it has read the head.
                 self.heads += 1;
                 self.live.insert(blob);
@@ -177,7 +177,7 @@ impl Marks {
     }
 
     async fn head(&mut self, context: &MaintenanceContext, name: &str, (blob, root): HeadId) {
-        if !self.done.insert((blob, root)) {
+        if !self.marked_heads.insert((blob, root)) {
             return;
         }
         self.live.insert(blob);

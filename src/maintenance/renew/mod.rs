@@ -219,11 +219,12 @@ pub async fn expiring(
 ) -> Result<NeededBlobs, MaintenanceError> {
     let mut needed = needed(context, now).await?;
     let lifetimes = lifetimes(context, &needed.blobs, true).await?;
-    let expires = |one: &&NeededBlob| one.end.is_some_and(|end| end > from && end <= to);
+    let expires =
+        |needed_blob: &&NeededBlob| needed_blob.end.is_some_and(|end| end > from && end <= to);
     needed.blobs = lifetimes
         .iter()
         .filter(expires)
-        .map(|one| one.blob)
+        .map(|needed_blob| needed_blob.blob)
         .collect();
     Ok(needed)
 }

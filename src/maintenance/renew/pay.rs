@@ -89,7 +89,7 @@ pub(super) async fn pay(
 /// Reads a whole blob and verifies its ID.
 async fn read(store: &Arc<dyn BlobStore>, renewal: &PlannedRenewal) -> Result<Bytes, StoreError> {
     let mut found = Bytes::new();
-    let whole = ReadRange::Whole {
+    let full_range = ReadRange::Whole {
         at_most: renewal.len,
     };
     let mut accept = |bytes: Bytes| {
@@ -100,7 +100,7 @@ async fn read(store: &Arc<dyn BlobStore>, renewal: &PlannedRenewal) -> Result<By
         found = bytes;
         Ok(())
     };
-    store.read(renewal.blob, whole, &mut accept).await?;
+    store.read(renewal.blob, full_range, &mut accept).await?;
     Ok(found)
 }
 

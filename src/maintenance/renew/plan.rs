@@ -87,23 +87,23 @@ pub(super) fn plan_renewals(
     let mut plan = RenewalPlan::default();
     let new_end = epoch.saturating_add(terms.epochs.clamp(1, MAX_EPOCHS));
     let mut due = Vec::new();
-    for one in needed {
-        match one.end {
-            None => plan.unknown.push(one.blob),
-            Some(end) if end <= epoch => plan.expired.push(one.blob),
+    for needed_blob in needed {
+        match needed_blob.end {
+            None => plan.unknown.push(needed_blob.blob),
+            Some(end) if end <= epoch => plan.expired.push(needed_blob.blob),
             Some(end) if end > epoch.saturating_add(terms.margin) || end >= new_end => {
                 plan.later += 1;
             }
             Some(end) => {
-                let gb = encoded_size(one.len) as f64 / 1e9;
+                let gb = encoded_size(needed_blob.len) as f64 / 1e9;
                 due.push(PlannedRenewal {
-                    blob: one.blob,
-                    len: one.len,
+                    blob: needed_blob.blob,
+                    len: needed_blob.len,
                     end,
                     new_end,
                     cost: gb * price.storage * f64::from(new_end - end),
-                    object_id: one.object_id.clone(),
-                    deletable: one.deletable,
+                    object_id: needed_blob.object_id.clone(),
+                    deletable: needed_blob.deletable,
                 });
             }
         }
@@ -128,19 +128,19 @@ mod tests {
     use super::*;
 
     fn needed() -> impl Strategy<Value = Vec<NeededBlob>> {
-        let one = (
+        let needed_blob = (
             any::<[u8; 32]>(),
             1u64..(10 << 20),
             proptest::option::of(0u32..40),
         );
-        let one = one.prop_map(|(id, len, end)| NeededBlob {
+        let needed_blob = needed_blob.prop_map(|(id, len, end)| NeededBlob {
             blob: BlobId::from_bytes(id),
             len,
             end,
             object_id: None,
             deletable: true,
         });
-        proptest::collection::vec(one, 0..40)
+        proptest::collection::vec(needed_blob, 0..40)
     }
 
     proptest! {
@@ -166,11 +166,11 @@ mod tests {
         fn renewed_blobs_are_not_due_again(needed in needed(), epoch in 1u32..20, margin in 0u32..10) {
             let terms = RenewalTerms { margin, epochs: margin + 2, budget: None };
             let first = plan_renewals(&needed, epoch, &terms, &Price::mainnet());
-            let renewed: Vec<NeededBlob> = needed.into_iter().map(|mut one| {
-                if let Some(done) = first.renew.iter().find(|it| it.blob == one.blob) {
-                    one.end = Some(done.new_end);
+            let renewed: Vec<NeededBlob> = needed.into_iter().map(|mut needed_blob| {
+                if let Some(done) = first.renew.iter().find(|it| it.blob == needed_blob.blob) {
+                    needed_blob.end = Some(done.new_end);
                 }
-                one
+                needed_blob
             }).collect();
             prop_assert!(plan_renewals(&renewed, epoch, &terms, &Price::mainnet()).renew.is_empty());
         }

@@ -63,12 +63,12 @@ impl<'a> Sample<'a> {
     pub(super) fn entropy(&self) -> f64 {
         let mut counted = Vec::with_capacity(3);
         match &self.parts[..] {
-            [whole] if whole.len() > 3 * COUNTED_BYTES => {
-                let last = whole.len() - COUNTED_BYTES;
+            [entire] if entire.len() > 3 * COUNTED_BYTES => {
+                let last = entire.len() - COUNTED_BYTES;
                 let starts = [0, last / 2, last];
-                counted.extend(starts.map(|at| &whole[at..at + COUNTED_BYTES]));
+                counted.extend(starts.map(|at| &entire[at..at + COUNTED_BYTES]));
             }
-            [whole] => counted.push(&whole[..]),
+            [entire] => counted.push(&entire[..]),
             parts => counted.extend(parts.iter().map(|it| &it[..it.len().min(COUNTED_BYTES)])),
         }
         entropy(&counted)
@@ -149,8 +149,8 @@ mod tests {
 
     #[test]
     fn samples_the_whole_file_or_its_start_middle_and_end() {
-        let whole: Vec<_> = Sample::ranges(MAX_SAMPLE_BYTES as u64).collect();
-        assert_eq!(whole, [(0, MAX_SAMPLE_BYTES)]);
+        let entire: Vec<_> = Sample::ranges(MAX_SAMPLE_BYTES as u64).collect();
+        assert_eq!(entire, [(0, MAX_SAMPLE_BYTES)]);
         for len in [MAX_SAMPLE_BYTES as u64 + 1, 1_000_003, 5 << 30] {
             let ranges: Vec<_> = Sample::ranges(len).collect();
             let [start, middle, end] = ranges[..] else {

@@ -58,9 +58,9 @@ pub(super) struct ChunkCopier<'a> {
     vacate: &'a HashSet<BlobId>,
     pub(super) packs: &'a mut Packs,
     /// Stored chunks, in any form.
-    done: HashMap<ChunkHash, PendingChunk>,
+    stored_chunks: HashMap<ChunkHash, PendingChunk>,
     /// Stored chunks that can serve as bases: not patches.
-    whole: HashMap<ChunkHash, PendingChunk>,
+    standalone_chunks: HashMap<ChunkHash, PendingChunk>,
     /// Blobs that are still referred to.
     pub(super) referenced: BTreeSet<BlobId>,
     /// Content of the trees, which readers fetch in any case, so bases should come from it.
@@ -83,8 +83,8 @@ impl<'a> ChunkCopier<'a> {
             repository,
             vacate,
             packs,
-            done: HashMap::new(),
-            whole: HashMap::new(),
+            stored_chunks: HashMap::new(),
+            standalone_chunks: HashMap::new(),
             referenced: BTreeSet::new(),
             tree_chunks: HashSet::new(),
             standalone: HashMap::new(),
@@ -160,7 +160,11 @@ impl<'a> ChunkCopier<'a> {
     }
 
     fn find(&self, chunk: &ChunkRef, as_base: bool) -> Option<&PendingChunk> {
-        let chunks = if as_base { &self.whole } else { &self.done };
+        let chunks = if as_base {
+            &self.standalone_chunks
+        } else {
+            &self.stored_chunks
+        };
         chunks.get(&chunk.hash)
     }
 
@@ -189,8 +193,8 @@ impl<'a> ChunkCopier<'a> {
         as_base: bool,
         bytes: &HashMap<StoredAt, Bytes>,
     ) -> Result<PendingChunk, PublishError> {
-        if let Some(done) = self.find(chunk, as_base) {
-            return Ok(done.clone());
+        if let Some(stored_chunks) = self.find(chunk, as_base) {
+            return Ok(stored_chunks.clone());
         }
         if !as_base && let Some(sealed) = self.standalone.remove(&chunk.hash) {
             let copy = self.add(chunk, &sealed, Bases::NONE)?;
@@ -219,9 +223,9 @@ impl<'a> ChunkCopier<'a> {
     /// Records the location of a chunk.
     pub(super) fn record(&mut self, chunk: PendingChunk) -> PendingChunk {
         if chunk.codec != Codec::Patch {
-            self.whole.insert(chunk.hash, chunk.clone());
+            self.standalone_chunks.insert(chunk.hash, chunk.clone());
         }
-        self.done.insert(chunk.hash, chunk.clone());
+        self.stored_chunks.insert(chunk.hash, chunk.clone());
         chunk
     }
 

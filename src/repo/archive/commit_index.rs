@@ -23,7 +23,7 @@ pub(super) struct Indexed {
     /// Its index within the chunk.
     pub(super) at: u32,
     /// Seconds since 1970.
-    pub(super) made: i64,
+    pub(super) committed_at: i64,
 }
 
 impl Indexed {
@@ -36,7 +36,7 @@ impl Indexed {
             len: len as u8,
             chunk: chunk as u32,
             at: at as u32,
-            made: commit.committed(),
+            committed_at: commit.committed(),
         }
     }
 
@@ -54,7 +54,7 @@ impl CommitIndex {
         commits.sort_unstable_by(|a, b| a.id().cmp(b.id()));
         commits.dedup_by(|a, b| a.id() == b.id());
         let mut newest: Vec<u32> = (0..commits.len() as u32).collect();
-        newest.sort_by_key(|&at| std::cmp::Reverse(commits[at as usize].made));
+        newest.sort_by_key(|&at| std::cmp::Reverse(commits[at as usize].committed_at));
         CommitIndex { commits, newest }
     }
 

@@ -37,7 +37,7 @@ struct UnbuiltObjects {
     /// Symlink targets.
     targets: HashMap<u64, Bytes>,
     /// Directories.
-    made: HashMap<u64, BuiltTree>,
+    built: HashMap<u64, BuiltTree>,
 }
 
 /// A directory that is complete.
@@ -74,7 +74,7 @@ impl Archive {
         };
         let mut below = UnbuiltObjects {
             targets,
-            made: HashMap::new(),
+            built: HashMap::new(),
         };
         let mut pace = CooperativeYield::default();
         // The objects in a tree have lower numbers than the tree.
@@ -90,9 +90,9 @@ impl Archive {
             }
             let node = ChunkRef::nominal(blob, hash);
             shown.directories.insert(hash, Arc::new(directory));
-            below.made.insert(number, BuiltTree { node, nodes, bytes });
+            below.built.insert(number, BuiltTree { node, nodes, bytes });
         }
-        let top = below.made.remove(&root);
+        let top = below.built.remove(&root);
         let top = top.ok_or_else(|| self.missing(root))?;
         (shown.root, shown.nodes, shown.bytes) = (top.node, top.nodes, top.bytes);
         shown.charge = budget.charge;
@@ -248,13 +248,13 @@ impl Archive {
             }
         };
         if entry.is_tree() {
-            let made = below
-                .made
+            let built = below
+                .built
                 .get(&number)
                 .ok_or_else(|| self.missing(number))?;
-            let (node, nodes) = (made.node.clone(), made.nodes);
+            let (node, nodes) = (built.node.clone(), built.nodes);
             let content = PlannedContent::Directory { node, nodes };
-            return is(Kind::Directory, made.bytes, content);
+            return is(Kind::Directory, built.bytes, content);
         }
         let content = self.content(number)?;
         let size = content.len();

@@ -52,12 +52,16 @@ impl Archive {
     pub async fn commits(&self) -> Result<impl Iterator<Item = (GitId, i64)>, RepoError> {
         let index = self.index().await?;
         let commits = index.newest.iter().map(|&at| &index.commits[at as usize]);
-        Ok(commits.map(|commit| (commit.git(), commit.made)))
+        Ok(commits.map(|commit| (commit.git(), commit.committed_at)))
     }
 
     /// Time of a commit, in seconds since 1970; `None` if it is not in the archive.
     pub async fn committed(&self, id: &GitId) -> Result<Option<i64>, RepoError> {
-        Ok(self.index().await?.find(id).map(|commit| commit.made))
+        Ok(self
+            .index()
+            .await?
+            .find(id)
+            .map(|commit| commit.committed_at))
     }
 
     /// Resolves a commit ID or an ID prefix.

@@ -157,11 +157,11 @@ mod tests {
     #[test]
     fn a_rate_holds_and_a_seed_repeats_it() {
         let spec = &["status=503,rate=0.1"];
-        let one = statuses(&faults(7, spec), 5000);
-        let hit = one.iter().filter(|hit| **hit).count();
+        let first_run = statuses(&faults(7, spec), 5000);
+        let hit = first_run.iter().filter(|hit| **hit).count();
         assert!((400..600).contains(&hit), "{hit} of 5000");
-        assert_eq!(one, statuses(&faults(7, spec), 5000));
-        assert_ne!(one, statuses(&faults(8, spec), 5000));
+        assert_eq!(first_run, statuses(&faults(7, spec), 5000));
+        assert_ne!(first_run, statuses(&faults(8, spec), 5000));
     }
 
     #[test]
@@ -182,11 +182,11 @@ mod tests {
                 .map(|_| faults.plan(&Method::GET, "/").delay)
                 .collect()
         };
-        let one = delays(1);
-        assert!(one.iter().all(|d| (10..=30).contains(&d.as_millis())));
-        assert!(one.iter().max() > one.iter().min());
-        assert_eq!(one, delays(1));
-        assert_ne!(one, delays(2));
+        let first_run = delays(1);
+        assert!(first_run.iter().all(|d| (10..=30).contains(&d.as_millis())));
+        assert!(first_run.iter().max() > first_run.iter().min());
+        assert_eq!(first_run, delays(1));
+        assert_ne!(first_run, delays(2));
     }
 
     #[test]

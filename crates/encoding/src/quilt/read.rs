@@ -75,8 +75,8 @@ impl<R: ReadAt> Quilt<R> {
         if count(&index).is_none_or(|count| count > MAX_MEMBERS) {
             return Err(QuiltError::Damaged("the index has too many entries"));
         }
-        let entries: Vec<IndexEntry> =
-            bcs::from_bytes(&index).map_err(|_| QuiltError::Damaged("the index cannot be decoded"))?;
+        let entries: Vec<IndexEntry> = bcs::from_bytes(&index)
+            .map_err(|_| QuiltError::Damaged("the index cannot be decoded"))?;
         let mut names = HashSet::new();
         let mut start = (INDEX_HEADER_LEN + len).div_ceil(column) as u16;
         let mut patches = Vec::with_capacity(entries.len());

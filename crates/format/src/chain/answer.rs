@@ -41,7 +41,7 @@ pub fn data(text: &[u8]) -> Result<Value, String> {
 /// [`ChainError::NoObject`] for the first object that does not exist.
 pub fn objects(data: &Value, asked: &[ObjectId]) -> Result<Vec<MoveObject>, ChainError> {
     let found = data["multiGetObjects"].as_array();
-    let one = |(at, &id): (usize, &ObjectId)| {
+    let parse_object = |(at, &id): (usize, &ObjectId)| {
         let object = found.and_then(|found| found.get(at));
         let object = object.filter(|object| !object.is_null());
         let object = object.ok_or(ChainError::NoObject(id))?;
@@ -60,7 +60,7 @@ pub fn objects(data: &Value, asked: &[ObjectId]) -> Result<Vec<MoveObject>, Chai
             }),
         }
     };
-    asked.iter().enumerate().map(one).collect()
+    asked.iter().enumerate().map(parse_object).collect()
 }
 
 /// Entries of a table: names, and their objects.

@@ -28,7 +28,9 @@ pub enum PayloadError {
     #[error("the encrypted payload is truncated")]
     Short,
     /// No key is given.
-    #[error("the content is encrypted; pass its key with --key FILE, or store it with walgit-fs key add")]
+    #[error(
+        "the content is encrypted; pass its key with --key FILE, or store it with walgit-fs key add"
+    )]
     NoKey,
     /// No key matches, or the bytes are damaged.
     #[error("none of the keys given opens it (or it was tampered with)")]

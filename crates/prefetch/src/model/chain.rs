@@ -76,8 +76,13 @@ impl TransitionTable {
         context: OpenContext,
     ) -> Option<(ContextEvidence, Vec<Successor>)> {
         let found = self.transitions.range(keys_of(context));
-        let found: Vec<_> = found.map(|(&(_, path), &it)| (path, it)).collect();
-        let weight: f32 = found.iter().map(|(_, it)| it.weight()).sum();
+        let found: Vec<_> = found
+            .map(|(&(_, path), &transition)| (path, transition))
+            .collect();
+        let weight: f32 = found
+            .iter()
+            .map(|(_, transition)| transition.weight())
+            .sum();
         if found.is_empty() || weight <= 0.0 {
             return None;
         }
@@ -85,10 +90,10 @@ impl TransitionTable {
             successors: found.len(),
             weight,
         };
-        let successor = |&(path, it): &(PathId, Transition)| Successor {
+        let successor = |&(path, transition): &(PathId, Transition)| Successor {
             path,
-            share: f64::from(it.weight() / weight),
-            gap: f64::from(it.gap) / 10_000.0,
+            share: f64::from(transition.weight() / weight),
+            gap: f64::from(transition.gap) / 10_000.0,
         };
         Some((evidence, found.iter().map(successor).collect()))
     }
@@ -98,15 +103,15 @@ impl TransitionTable {
         let gap = (gap * 10_000.0).clamp(0.0, f64::from(u16::MAX)) as u16;
         let mut removed = Vec::new();
         let mut remaining = Vec::new();
-        for (&(_, other), it) in self.transitions.range_mut(keys_of(context)) {
-            it.weight = (f32::from(it.weight) * DECAY) as u16;
+        for (&(_, other), transition) in self.transitions.range_mut(keys_of(context)) {
+            transition.weight = (f32::from(transition.weight) * DECAY) as u16;
             if other != path {
-                let list = if it.weight() < MIN_WEIGHT {
+                let list = if transition.weight() < MIN_WEIGHT {
                     &mut removed
                 } else {
                     &mut remaining
                 };
-                list.push((it.weight, other));
+                list.push((transition.weight, other));
             }
         }
         if remaining.len() >= MAX_SUCCESSORS {
@@ -116,27 +121,37 @@ impl TransitionTable {
         for (_, other) in removed {
             self.transitions.remove(&(context, other));
         }
-        let it = (self.transitions.entry((context, path))).or_insert(Transition {
+        let transition = (self.transitions.entry((context, path))).or_insert(Transition {
             weight: 0,
             gap,
             session,
         });
-        it.weight = it.weight.saturating_add(WEIGHT_SCALE as u16);
-        it.gap = ((u32::from(it.gap) * 3 + u32::from(gap)) / 4) as u16;
-        it.session = session;
+        transition.weight = transition.weight.saturating_add(WEIGHT_SCALE as u16);
+        transition.gap = ((u32::from(transition.gap) * 3 + u32::from(gap)) / 4) as u16;
+        transition.session = session;
     }
 
     /// Adds a transition of another model. `session` is the current one.
-    pub(super) fn add(&mut self, context: OpenContext, path: PathId, it: Transition, session: u16) {
+    pub(super) fn add(
+        &mut self,
+        context: OpenContext,
+        path: PathId,
+        transition: Transition,
+        session: u16,
+    ) {
         let entry = self.transitions.entry((context, path));
-        let own = entry.or_insert(Transition { weight: 0, ..it });
-        let gap = |it: &Transition| u32::from(it.weight) * u32::from(it.gap);
-        let weights = u32::from(own.weight) + u32::from(it.weight);
-        own.gap = ((gap(own) + gap(&it)) / weights.max(1)) as u16;
-        own.weight = own.weight.saturating_add(it.weight);
-        let idle = |it: &Transition| session.wrapping_sub(it.session);
-        if idle(&it) < idle(own) {
-            own.session = it.session;
+        let merged = entry.or_insert(Transition {
+            weight: 0,
+            ..transition
+        });
+        let gap =
+            |transition: &Transition| u32::from(transition.weight) * u32::from(transition.gap);
+        let weights = u32::from(merged.weight) + u32::from(transition.weight);
+        merged.gap = ((gap(merged) + gap(&transition)) / weights.max(1)) as u16;
+        merged.weight = merged.weight.saturating_add(transition.weight);
+        let idle = |transition: &Transition| session.wrapping_sub(transition.session);
+        if idle(&transition) < idle(merged) {
+            merged.session = transition.session;
         }
     }
 
@@ -145,8 +160,8 @@ impl TransitionTable {
         let mut removed = Vec::new();
         let mut successors: Vec<(u16, PathId)> = Vec::new();
         let mut all = self.transitions.iter().peekable();
-        while let Some((&(context, path), it)) = all.next() {
-            successors.push((it.weight, path));
+        while let Some((&(context, path), transition)) = all.next() {
+            successors.push((transition.weight, path));
             if all.peek().is_some_and(|((next, _), _)| *next == context) {
                 continue;
             }
@@ -165,12 +180,15 @@ impl TransitionTable {
             return;
         }
         let mut excess = self.len() - limit;
-        let mut values: Vec<u32> =
-            (self.transitions.values().map(|it| it.value(session))).collect();
+        let mut values: Vec<u32> = (self
+            .transitions
+            .values()
+            .map(|transition| transition.value(session)))
+        .collect();
         values.sort_unstable();
         let threshold = values.get(excess).copied().unwrap_or(u32::MAX);
-        self.transitions.retain(|_, it| {
-            let is_removed = excess > 0 && it.value(session) <= threshold;
+        self.transitions.retain(|_, transition| {
+            let is_removed = excess > 0 && transition.value(session) <= threshold;
             excess -= usize::from(is_removed);
             !is_removed
         });

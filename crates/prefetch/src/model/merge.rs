@@ -18,14 +18,14 @@ impl Model {
         let known = |id: PathId| other.paths.name(id).map(|name| (id, name));
         let mut ids: HashMap<PathId, PathId> = HashMap::new();
         for (id, name) in other.paths.ids().filter_map(known) {
-            if let Some(own) = self.paths.intern(name) {
-                ids.insert(id, own);
+            if let Some(local) = self.paths.intern(name) {
+                ids.insert(id, local);
             }
         }
-        let own = |id: &PathId| ids.get(id).copied();
+        let local = |id: &PathId| ids.get(id).copied();
 
         for (&(context, path), it) in &other.chain.transitions {
-            let Some(path) = own(&path) else { continue };
+            let Some(path) = local(&path) else { continue };
             let idle = other.session.wrapping_sub(it.session);
             let it = Transition {
                 session: self.session.wrapping_sub(idle),
@@ -38,26 +38,26 @@ impl Model {
         let scores = self.confidence.scores.iter_mut();
         scores
             .zip(&other.confidence.scores)
-            .for_each(|(own, other)| own.merge(other));
+            .for_each(|(local, other)| local.merge(other));
 
         // The counts of files refer to those of their folders.
         let paths = || other.paths.ids().filter_map(known);
         let (ours, theirs) = (&mut self.access_stats, &other.access_stats);
         for (id, _) in paths().filter(|(_, name)| name.ends_with('/')) {
-            if let (Some(folder), Some(count)) = (own(&id), theirs.counts.get(&id)) {
+            if let (Some(folder), Some(count)) = (local(&id), theirs.counts.get(&id)) {
                 ours.add_folder(folder, *count);
             }
         }
         for (id, name) in paths().filter(|(_, name)| !name.ends_with('/')) {
             let folder = folder_of(name);
             let folders = (other.paths.find(&folder), self.paths.find(&folder));
-            if let (Some(file), (Some(their_folder), Some(folder))) = (own(&id), folders) {
+            if let (Some(file), (Some(their_folder), Some(folder))) = (local(&id), folders) {
                 let (_, weight) = theirs.accesses(Some(id), their_folder);
                 ours.add_file(file, folder, weight as f32);
             }
         }
         for (id, count) in &theirs.used {
-            if let Some(folder) = own(id) {
+            if let Some(folder) = local(id) {
                 ours.add_use(folder, count.at(theirs.sessions.session));
             }
         }
@@ -135,9 +135,9 @@ mod tests {
         half.halve();
         let halved = next(&mut half, "d1/1")[0].1;
         assert!((0.3..0.8).contains(&(halved / sure)), "{halved} of {sure}");
-        let mut own = learned(&vec![vec![1, 5]; 2]);
-        own.merge(&half, 0.5);
-        assert_eq!(next(&mut own, "d1/1")[0].0, "d2/5");
+        let mut local = learned(&vec![vec![1, 5]; 2]);
+        local.merge(&half, 0.5);
+        assert_eq!(next(&mut local, "d1/1")[0].0, "d2/5");
     }
 
     proptest! {

@@ -25,8 +25,8 @@ fn write(dir: &LocalDir, body: &[u8], end_epoch: u32) -> BlobId {
 }
 
 fn read(dir: &LocalDir, blob: BlobId) -> Option<Bytes> {
-    let whole = ReadRange::Whole { at_most: MAX_BODY };
-    dir.read_blocking(blob, whole).ok()
+    let full_range = ReadRange::Whole { at_most: MAX_BODY };
+    dir.read_blocking(blob, full_range).ok()
 }
 
 /// Durably writes the blob that a name refers to.

@@ -49,8 +49,8 @@ impl PrivateBlob {
     /// bytes if the prefix holds no whole block.
     pub fn open_start(&self, stored: &[u8]) -> Result<Vec<u8>, PrivateError> {
         let body = stored.get(PRIVATE_HEADER_LEN..).unwrap_or_default();
-        let whole = (body.len() / SEALED_BLOCK_LEN).min(self.header.blocks as usize);
-        self.open(0, &body[..whole * SEALED_BLOCK_LEN])
+        let complete_blocks = (body.len() / SEALED_BLOCK_LEN).min(self.header.blocks as usize);
+        self.open(0, &body[..complete_blocks * SEALED_BLOCK_LEN])
     }
 
     fn open_block(
