@@ -12,7 +12,7 @@ use super::units::{check_range, check_schedule, duration};
 /// Section `[compaction]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Compaction {
+pub struct CompactionSection {
     /// Interval of the daemon's checks; `off` to disable them.
     pub schedule: String,
     /// Maximum spending in 30 days, in the currency of the network's price.
@@ -25,9 +25,9 @@ pub struct Compaction {
     pub rate: u64,
 }
 
-impl Default for Compaction {
+impl Default for CompactionSection {
     fn default() -> Self {
-        Compaction {
+        CompactionSection {
             schedule: "off".into(),
             spend: 0.0,
             improvement: 0.25,
@@ -37,7 +37,7 @@ impl Default for Compaction {
     }
 }
 
-impl Compaction {
+impl CompactionSection {
     /// Interval of the daemon's checks; `None` if disabled.
     pub fn every(&self) -> Option<Duration> {
         duration(&self.schedule).ok()

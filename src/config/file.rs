@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::units::optional_size;
-use super::{Compaction, ConfigError, Renewal, Retention, Tiers};
+use super::{CompactionSection, ConfigError, RenewalSection, Retention, Tiers};
 use walgit_durable::read_regular;
 use walrus_client::network::{AuthMethod, NetPolicy};
 use walrus_encoding::Price;
@@ -27,8 +27,8 @@ pub(super) struct ConfigFile {
     pub(super) net_set: BTreeSet<String>,
     pub(super) retention: Option<Retention>,
     pub(super) tiers: Option<Tiers>,
-    pub(super) compaction: Option<Compaction>,
-    pub(super) renewal: Option<Renewal>,
+    pub(super) compaction: Option<CompactionSection>,
+    pub(super) renewal: Option<RenewalSection>,
     pub(super) networks: BTreeMap<String, NetworkSection>,
 }
 
@@ -151,8 +151,12 @@ impl ConfigFile {
         }
         file.net.settle(path)?;
         file.tiers.as_ref().map_or(Ok(()), Tiers::check)?;
-        file.compaction.as_ref().map_or(Ok(()), Compaction::check)?;
-        file.renewal.as_ref().map_or(Ok(()), Renewal::check)?;
+        file.compaction
+            .as_ref()
+            .map_or(Ok(()), CompactionSection::check)?;
+        file.renewal
+            .as_ref()
+            .map_or(Ok(()), RenewalSection::check)?;
         Ok(file)
     }
 }

@@ -20,11 +20,11 @@ mod sourced;
 mod tiers;
 mod units;
 
-pub use compaction::Compaction;
+pub use compaction::CompactionSection;
 pub use dirs::Dirs;
 pub use error::ConfigError;
 pub use flags::Flags;
-pub use renewal::Renewal;
+pub use renewal::RenewalSection;
 pub use retention::{ActivityLevels, Keep, Level, Retention, RetentionRule};
 pub use sourced::{SettingOrigin, Sourced};
 pub use tiers::{Tiers, Weights};
@@ -82,9 +82,9 @@ pub struct Settings {
     /// Layout of files.
     pub tiers: Sourced<Tiers>,
     /// Compaction of heads.
-    pub compaction: Sourced<Compaction>,
+    pub compaction: Sourced<CompactionSection>,
     /// Renewal of needed blobs.
-    pub renewal: Sourced<Renewal>,
+    pub renewal: Sourced<RenewalSection>,
 }
 
 impl Settings {
@@ -144,8 +144,8 @@ impl Settings {
             policy_set: file.net_set,
             retention: Sourced::from_file(file.retention, Retention::default()),
             tiers: Sourced::from_file(file.tiers, Tiers::default()),
-            compaction: Sourced::from_file(file.compaction, Compaction::default()),
-            renewal: Sourced::from_file(file.renewal, Renewal::default()),
+            compaction: Sourced::from_file(file.compaction, CompactionSection::default()),
+            renewal: Sourced::from_file(file.renewal, RenewalSection::default()),
             file_is_given: given.is_some(),
             file: given.unwrap_or_else(|| dirs.config.join("config.toml")),
             dirs,

@@ -13,7 +13,7 @@ use walrus_client::network::MAX_EPOCHS;
 /// Section `[renewal]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Renewal {
+pub struct RenewalSection {
     /// Interval of the daemon's checks; `off` to disable them.
     pub schedule: String,
     /// Blobs that expire within this many epochs are renewed.
@@ -26,9 +26,9 @@ pub struct Renewal {
     pub command: Option<String>,
 }
 
-impl Default for Renewal {
+impl Default for RenewalSection {
     fn default() -> Self {
-        Renewal {
+        RenewalSection {
             schedule: "off".into(),
             margin: 2,
             epochs: 5,
@@ -38,7 +38,7 @@ impl Default for Renewal {
     }
 }
 
-impl Renewal {
+impl RenewalSection {
     /// Interval of the daemon's checks; `None` if disabled.
     pub fn every(&self) -> Option<Duration> {
         duration(&self.schedule).ok()

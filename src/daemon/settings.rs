@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Compaction, Renewal, Retention, SettingOrigin, Settings, Sourced, Tiers};
+use crate::config::{
+    CompactionSection, RenewalSection, Retention, SettingOrigin, Settings, Sourced, Tiers,
+};
 
 /// Settings that a daemon reads only at its start. Network settings are not included:
 /// each mount has its own.
@@ -25,9 +27,9 @@ pub struct DaemonSettings {
     /// Layout of files.
     pub tiers: Sourced<Tiers>,
     /// Compaction of heads.
-    pub compaction: Sourced<Compaction>,
+    pub compaction: Sourced<CompactionSection>,
     /// Renewal of storage.
-    pub renewal: Sourced<Renewal>,
+    pub renewal: Sourced<RenewalSection>,
 }
 
 impl DaemonSettings {

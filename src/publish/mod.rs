@@ -61,7 +61,7 @@ pub mod tier;
 mod tree_reader;
 mod upload;
 
-pub use compact::{Compaction, Retiering, better_tier, verify_equal};
+pub use compact::{CompactionInput, Retiering, better_tier, verify_equal};
 pub use compare::{Comparison, compare};
 pub use effort::Effort;
 pub use error::PublishError;
@@ -98,7 +98,7 @@ pub enum Input {
     /// A repository in a foreign format, with its entire history.
     Repository(Repository),
     /// A head to compact.
-    Compaction(Compaction),
+    Compaction(CompactionInput),
 }
 
 impl<P: AsRef<Path> + ?Sized> From<&P> for Input {

@@ -268,9 +268,9 @@ mod tests {
                 .env(TEST_PROCESS_VARIABLE, "1")
                 .output()
                 .unwrap();
-            let said = String::from_utf8_lossy(&done.stdout);
-            println!("{said}");
-            assert!(done.status.success(), "{said}");
+            let output = String::from_utf8_lossy(&done.stdout);
+            println!("{output}");
+            assert!(done.status.success(), "{output}");
             return;
         }
         let before = resident();
@@ -324,14 +324,14 @@ mod tests {
                 let path = format!("dör/{}/{file}.rs", file % 5);
                 one.opened(TaskId(task), &path, 0.0, 0.0);
                 other.opened(TaskId(task), &path, 0.0, 0.0);
-                let say = |model: &Model| {
-                    let mut said: Vec<_> = (model.next(TaskId(task)).iter())
+                let predictions_of = |model: &Model| {
+                    let mut predictions: Vec<_> = (model.next(TaskId(task)).iter())
                         .map(|it| (model.path(it.path).unwrap().to_owned(), (it.probability * 1e4).round() as u64))
                         .collect();
-                    said.sort();
-                    said
+                    predictions.sort();
+                    predictions
                 };
-                prop_assert_eq!(say(&one), say(&other));
+                prop_assert_eq!(predictions_of(&one), predictions_of(&other));
             }
         }
 

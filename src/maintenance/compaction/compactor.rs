@@ -16,8 +16,8 @@ use crate::lifecycle::fsck::{self, check};
 use crate::lifecycle::{Ledger, LedgerBlob, LedgerEntry, LogError};
 use crate::prefetch::load_profile;
 use crate::publish::{
-    Compaction, Input, Progress, PublishError, PublishOptions, Published, Retiering, better_tier,
-    publish, verify_equal,
+    CompactionInput, Input, Progress, PublishError, PublishOptions, Published, Retiering,
+    better_tier, publish, verify_equal,
 };
 use crate::repo::refs::{Expected, NamedRef, RefStore, RefStoreError};
 use crate::repo::{Access, Loader, RepoError, Repository, Source};
@@ -339,7 +339,7 @@ impl<'a> Compactor<'a> {
         // Recorded first, so that it counts after any interruption.
         let from = Address::Name(candidate.name.clone());
         block_in_place(|| self.log.append(&record(planned, &from, 0, false)))?;
-        let compaction = Compaction {
+        let compaction = CompactionInput {
             max_bytes: candidate.plan.as_ref().map(|plan| plan.write),
             repository: old.clone(),
             vacate: (candidate.plan.as_ref())

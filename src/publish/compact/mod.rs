@@ -44,7 +44,7 @@ use walgit_format::head::AttachmentKind;
 
 /// Parameters of a compaction.
 #[derive(Clone, Debug)]
-pub struct Compaction {
+pub struct CompactionInput {
     /// The head, in our format.
     pub repository: Repository,
     /// Blobs to vacate.
@@ -57,7 +57,7 @@ pub struct Compaction {
 
 /// Reads a head and stores its content.
 pub(super) fn pack(
-    compaction: &Compaction,
+    compaction: &CompactionInput,
     tiers: &Tiers,
     packs: &mut Packs,
     progress: &dyn Progress,

@@ -22,11 +22,11 @@ pub(super) struct Operation<'a> {
     attempt: AtomicU32,
     /// Whether the request may have been carried out in spite of a failure.
     ambiguous: AtomicBool,
-    pending: Mutex<PendingRequests<'a>>,
+    pending: Mutex<PendingAttempts<'a>>,
 }
 
 #[derive(Default)]
-struct PendingRequests<'a> {
+struct PendingAttempts<'a> {
     /// Endpoints with a request in progress.
     requests: Vec<&'a Endpoint>,
     failures: Vec<UnloggedFailure<'a>>,

@@ -178,7 +178,7 @@ async fn receive_redirect(
         .iss
         .is_some_and(|iss| iss.trim_end_matches('/') != waiting.issuer.trim_end_matches('/'));
     if !ours || another {
-        let text = "This answer does not belong to a sign-in that walgit-fs has begun.";
+        let text = "This answer does not belong to a sign-in that walgit-fs has started.";
         return page(StatusCode::BAD_REQUEST, text);
     }
     let (found, text) = match (query.code, query.error) {
