@@ -15,7 +15,7 @@ use super::fd_passing::receive_descriptor;
 use super::liveness::{Liveness, liveness};
 use super::mount_table::{FS_TYPE, MountEntry, MountTable};
 use super::mountpoint::Mountpoint;
-use super::unmount::{DEVICE, Fusermount, MountError, unmount, unmount_as_root};
+use super::unmount::{DEVICE, Fusermount, MountError, system_error, unmount, unmount_as_root};
 use walgit_durable::fault_point;
 
 /// Mount options.
@@ -123,11 +123,7 @@ pub fn mount(at: Mountpoint, options: &MountOptions) -> Result<NewMount, MountEr
 }
 
 fn failed(dir: &Path, error: impl Into<io::Error>) -> MountError {
-    MountError::System {
-        action: "mount",
-        dir: dir.into(),
-        source: error.into(),
-    }
+    system_error("mount", dir, error.into())
 }
 
 fn mount_as_root(at: &Mountpoint, options: &MountOptions) -> Result<OwnedFd, MountError> {

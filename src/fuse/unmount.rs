@@ -5,16 +5,21 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use super::mount_table::MountTable;
 use super::processes;
+use walgit_durable::fault_point;
 
 /// The device of FUSE.
 pub(super) const DEVICE: &str = "/dev/fuse";
 const FUSERMOUNT: &str = "fusermount3";
+/// Maximum wait for a use of a mount that no process shows.
+const TRANSIENT_USE_TIMEOUT: Duration = Duration::from_secs(1);
+const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Why a mount or unmount fails.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +73,14 @@ pub enum MountError {
         dir: PathBuf,
         source: io::Error,
     },
-    #[error("{} is in use{users}, or use --lazy to detach it now", dir.display())]
-    Busy { dir: PathBuf, users: String },
+    #[error("{} is in use{}, or use --lazy to detach it now", .0.display(), .1)]
+    Busy(PathBuf, String),
+    #[error(
+        "{} is in use by a process that cannot be seen from here; let it finish, or use --lazy to \
+         detach it now",
+        .0.display()
+    )]
+    BusyUnseen(PathBuf),
 }
 
 fn served_by(pid: Option<u32>) -> String {
@@ -136,6 +147,21 @@ impl<'a> Fusermount<'a> {
 /// # Errors
 /// [`MountError::Busy`], with the processes that use the mount, if known.
 pub fn unmount(dir: &Path, lazy: bool) -> Result<(), MountError> {
+    let deadline = Instant::now() + TRANSIENT_USE_TIMEOUT;
+    loop {
+        match try_unmount(dir, lazy) {
+            // `df` and `status` use each mount for an instant, and leave no trace in /proc.
+            Err(MountError::BusyUnseen(_)) if Instant::now() < deadline => {
+                let reached = fault_point::reach("unmount.busy");
+                reached.map_err(|source| system_error("unmount", dir, source))?;
+                std::thread::sleep(BUSY_POLL_INTERVAL);
+            }
+            result => return result,
+        }
+    }
+}
+
+fn try_unmount(dir: &Path, lazy: bool) -> Result<(), MountError> {
     if rustix::process::geteuid().is_root() {
         let lazy = if lazy {
             UnmountFlags::DETACH
@@ -160,12 +186,17 @@ pub fn unmount(dir: &Path, lazy: bool) -> Result<(), MountError> {
 pub(super) fn unmount_as_root(dir: &Path, flags: UnmountFlags) -> Result<(), MountError> {
     rustix::mount::unmount(dir, flags).map_err(|error| match error {
         Errno::BUSY => busy(dir),
-        error => MountError::System {
-            action: "unmount",
-            dir: dir.into(),
-            source: error.into(),
-        },
+        error => system_error("unmount", dir, error.into()),
     })
+}
+
+pub(super) fn system_error(action: &'static str, dir: &Path, source: io::Error) -> MountError {
+    let dir = dir.into();
+    MountError::System {
+        action,
+        dir,
+        source,
+    }
 }
 
 /// Creates the error for a busy mount, with the processes that use it.
@@ -188,11 +219,8 @@ fn busy(dir: &Path) -> MountError {
         (None, Some(inner)) if users.is_empty() => {
             format!(": {inner} is mounted inside it; unmount that first")
         }
-        (None, _) if users.is_empty() => {
-            " by a process that cannot be seen from here; let it finish".into()
-        }
+        (None, _) if users.is_empty() => return MountError::BusyUnseen(dir.into()),
         (None, _) => format!(" by {listed}; let them finish"),
     };
-    let dir = dir.into();
-    MountError::Busy { dir, users }
+    MountError::Busy(dir.into(), users)
 }

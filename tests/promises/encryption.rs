@@ -139,7 +139,7 @@ fn missing_or_wrong_key_opens_nothing_and_names_the_remedy() {
             "{output}"
         );
         let output = world.fail(&["mount", address, dir, "--key", wrong.to_str().unwrap()]);
-        assert!(output.contains("another key"), "{output}");
+        assert!(output.contains("a different key"), "{output}");
         world.run(&["mount", address, dir, "--key", key.to_str().unwrap()]);
         assert_same(tree.path(), Path::new(dir));
         world.unmount(Path::new(dir));
@@ -345,7 +345,10 @@ fn name_changes_between_private_and_public_only_on_request_and_shares_nothing() 
     assert_same(tree.path(), &world.mount("it"));
     // Another key is another repository.
     let output = world.fail(&["publish", path, "--name", "it", "--encrypt", "--key", key]);
-    assert!(output.contains("not with this key"), "{output}");
+    assert!(
+        output.contains("encrypted with a different key"),
+        "{output}"
+    );
     let rotated = publish(&world, &tree, &["--encrypt", "--key", key, "--fresh"]);
     assert_eq!(rotated["blobs_present"], 0, "{rotated}");
     // The earlier key is kept.

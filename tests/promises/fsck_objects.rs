@@ -202,7 +202,7 @@ fn fsck_reports_bytes_that_do_not_match_their_id_by_commit() {
         |history| _ = history.shown.pop(),
         &["root directory", "lacks `b`"],
     );
-    assert_reported_by_ids(|history| history.shown[0].0 = "A", &["A", "out of range"]);
+    assert_reported_by_ids(|history| history.shown[0].0 = "A", &["A", "no such entry"]);
 }
 
 #[test]

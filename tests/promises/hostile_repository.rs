@@ -94,7 +94,7 @@ fn inconsistent_counts_and_sizes_are_refused() {
     assert_refused(
         &world,
         &store_root_with(&world, &[file(b"a")], 3),
-        "its parent says 3",
+        "instead of 3, as its parent declares",
     );
     let mut short = file(b"a");
     short.size = 1 << 60;

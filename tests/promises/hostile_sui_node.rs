@@ -112,8 +112,8 @@ fn endless_pages_are_refused() {
     let empty: Page = |number| page(Vec::new(), Some(&number.to_string()));
     for (pages, requests, why) in [
         (endless_body, 2010, "over 100000 entries"),
-        (circling, 10, "in circles"),
-        (empty, 10, "in circles"),
+        (circling, 10, "form a cycle"),
+        (empty, 10, "form a cycle"),
     ] {
         let node = FakeServer::with_handler(move |request, number| match keys(request) {
             Some(keys) => answer(objects(keys.iter().map(|id| repository(id)).collect())),
@@ -206,7 +206,7 @@ fn long_slow_or_deeply_nested_responses_are_refused() {
     assert_refused(
         &FakeServer::with_handler(move |_, _| answer(&deep)),
         5,
-        "no GraphQL",
+        "not a GraphQL response",
     );
     // A short response that takes much memory.
     let wide = format!(

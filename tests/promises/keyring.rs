@@ -171,7 +171,7 @@ fn key_held_only_by_an_unresponsive_keyring_is_named_and_other_keys_work() {
     claim_in_keyring(&world, "mine");
     let (fine, _, output) = run_with_timeout(&world, &["key", "show", "mine"]);
     assert!(
-        !fine && output.contains("`mine` is in the system keyring alone"),
+        !fine && output.contains("`mine` is only in the system keyring"),
         "{output}"
     );
     let (fine, _, output) = run_with_timeout(&world, &["key", "remove", "mine", "--force"]);

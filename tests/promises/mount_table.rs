@@ -4,12 +4,18 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde_json::Value;
 
 use crate::program::PROGRAM;
@@ -464,10 +470,16 @@ struct User<'a> {
     world: &'a World,
     home: PathBuf,
     program: PathBuf,
+    _exclusive: MutexGuard<'static, ()>,
 }
+
+/// A mount that cannot be inspected is attributed to all processes of its user, so only
+/// one test at a time may have them.
+static EXCLUSIVE: Mutex<()> = Mutex::new(());
 
 impl<'a> User<'a> {
     fn new(world: &'a World) -> Self {
+        let exclusive = EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner);
         let open = |path: &Path| {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         };
@@ -490,6 +502,7 @@ impl<'a> User<'a> {
             world,
             home,
             program,
+            _exclusive: exclusive,
         };
         user.folder("tree/d");
         fs::write(user.home.join("tree/a"), "content").unwrap();
@@ -704,4 +717,40 @@ fn path_replaced_during_the_mount_of_an_ordinary_user_is_not_mounted() {
     });
     output.assert(1, &["was replaced", text(&dir)]);
     assert!(!mount_table().contains("walgit-fs"), "{}", mount_table());
+}
+
+/// Pins a mount with a descriptor in transit between two sockets, which no process shows.
+fn pin_unseen(dir: &Path) -> (UnixStream, UnixStream) {
+    let sockets = UnixStream::pair().unwrap();
+    let folder = fs::File::open(dir).unwrap();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [folder.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let byte = [IoSlice::new(&[0])];
+    rustix::net::sendmsg(&sockets.0, &byte, &mut control, SendFlags::empty()).unwrap();
+    sockets
+}
+
+#[test]
+fn unmount_waits_for_a_transient_use_that_no_process_shows() {
+    let world = published();
+    let dir = world.mount("it");
+    let sockets = pin_unseen(&dir);
+    let child = world.start_stopped_at("unmount.busy", &["unmount", text(&dir)]);
+    drop(sockets);
+    signal(child.id() as i32, rustix::process::Signal::CONT);
+    CommandOutput::of(&child.wait_with_output().unwrap()).assert(0, &["is unmounted"]);
+    assert_not_mounted(&dir);
+}
+
+#[test]
+fn unmount_reports_a_lasting_use_that_no_process_shows() {
+    let world = published();
+    let dir = world.mount("it");
+    let sockets = pin_unseen(&dir);
+    run(&world, &["unmount", text(&dir)])
+        .assert(1, &["in use by a process that cannot be seen", "--lazy"]);
+    drop(sockets);
+    run(&world, &["unmount", text(&dir)]).assert(0, &["is unmounted"]);
 }

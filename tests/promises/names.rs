@@ -3,14 +3,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::tree::assert_same;
 use crate::support::world::signal;
-use crate::support::{Server, Tree, World, eventually};
+use crate::support::{Server, Tree, World};
 
 fn args<'a>(path: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     [&["publish", path.to_str().unwrap(), "--name", "it"], more].concat()
@@ -309,22 +309,6 @@ fn names_of_encrypted_repositories_follow_the_same_rules_and_keep_their_key() {
     assert_same(tree.path(), &world.mount("it"));
 }
 
-/// A publish that stops at a step until it is resumed.
-fn start_stopped_at(world: &World, at: &str, args: &[&str]) -> Child {
-    let child = world
-        .command(args)
-        .env("WALGIT_FS_FAULT_POINTS", format!("{at}=stop"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    eventually("the publish is stopped", || {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        stat.rsplit(") ").next().unwrap().starts_with('T')
-    });
-    child
-}
-
 #[track_caller]
 fn assert_fails(child: Child) -> String {
     signal(child.id() as i32, Signal::CONT);
@@ -340,7 +324,7 @@ fn head_that_cannot_be_read_back_gets_no_name() {
     world.run(&args(tree.path(), &[]));
     let (kept, old) = (address(&world), listed_names(&world));
     let tree = tree.file("a", "2\n").commit("second");
-    let child = start_stopped_at(&world, "publish.stored", &args(tree.path(), &[]));
+    let child = world.start_stopped_at("publish.stored", &args(tree.path(), &[]));
     for blob in listed_names(&world).difference(&old) {
         let path = world.blobs().join(blob);
         let mut bytes = fs::read(&path).unwrap();
@@ -369,7 +353,7 @@ fn second_of_two_concurrent_name_updates_fails() {
     let tree = Tree::new().file("a", "1\n").commit("first");
     world.run(&args(tree.path(), &[]));
     let tree = tree.file("a", "2\n").commit("second");
-    let child = start_stopped_at(&world, "publish.stored", &args(tree.path(), &[]));
+    let child = world.start_stopped_at("publish.stored", &args(tree.path(), &[]));
     let tree = tree.file("a", "3\n").commit("third");
     world.run(&args(tree.path(), &[]));
     let third = address(&world);

@@ -159,7 +159,7 @@ fn pins_beyond_the_limit_are_refused_with_the_remedy() {
     let tree = sample().noise("more", 15 << 20, 9);
     let (world, dir) = mounted_reader(&server, &tree, "[cache]\ndisk = \"16MiB\"\n");
     let output = world.fail(&["cache", "pin", dir.to_str().unwrap()]);
-    assert!(output.contains("raise the cache's budget"), "{output}");
+    assert!(output.contains("raise the budget of the cache"), "{output}");
     assert_eq!(world.json(&["cache", "pins"]), serde_json::json!([]));
 }
 

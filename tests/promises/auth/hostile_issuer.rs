@@ -122,7 +122,7 @@ fn false_discovery_documents_are_refused() {
         ),
         (
             json!({"device_authorization_endpoint": null}),
-            "without a browser",
+            "device_authorization_endpoint",
         ),
         (
             json!({"code_challenge_methods_supported": ["plain"]}),

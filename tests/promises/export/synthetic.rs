@@ -82,26 +82,32 @@ fn head_is_detached_without_a_checked_out_branch() {
 
 #[test]
 fn content_that_differs_from_the_commit_is_refused() {
-    assert_refused(|history| history.contents[0] = b'H', "has the tree");
+    assert_refused(
+        |history| history.contents[0] = b'H',
+        "but the stored tree is",
+    );
     assert_refused(
         |history| history.segment.contents[0].ends[0] = 5,
-        "has the tree",
+        "but the stored tree is",
     );
     assert_refused(
         |history| history.tree[0].mode = Bytes::from_static(b"100755"),
-        "has the tree",
+        "but the stored tree is",
     );
     assert_refused(
         |history| history.tree[1].name = Bytes::from_static(b"c"),
-        "has the tree",
+        "but the stored tree is",
     );
-    assert_refused(|history| history.tree.truncate(1), "has the tree");
+    assert_refused(|history| history.tree.truncate(1), "but the stored tree is");
 }
 
 #[test]
 fn missing_objects_are_reported_by_export() {
-    assert_refused(|history| history.segment.commits.clear(), "does not hold");
-    assert_refused(|history| history.commits.clear(), "does not hold");
+    assert_refused(
+        |history| history.segment.commits.clear(),
+        "not in the history",
+    );
+    assert_refused(|history| history.commits.clear(), "not in the history");
     let nowhere = GitId(vec![7; 20]);
     let name = nowhere.to_string();
     assert_refused(

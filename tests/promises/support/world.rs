@@ -98,6 +98,19 @@ impl World {
         command
     }
 
+    /// Starts a command that stops at a fault point until it gets SIGCONT.
+    pub(crate) fn start_stopped_at(&self, at: &str, args: &[&str]) -> Child {
+        let child = self
+            .command(args)
+            .env("WALGIT_FS_FAULT_POINTS", format!("{at}=stop"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        super::eventually("the command stops", || is_stopped(child.id() as i32));
+        child
+    }
+
     /// Runs a command, which may fail.
     pub(crate) fn try_run<S: AsRef<OsStr>>(&self, args: &[S]) -> Output {
         self.command(args).output().unwrap()
