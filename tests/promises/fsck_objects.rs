@@ -513,7 +513,7 @@ async fn check_objects(
 fn repository_that_passes_fsck_can_be_exported_and_listed() {
     let (mut sound, mut decoded, mut refused) = (0, 0, 0);
     block_on(async {
-        for seed in 1..=600 {
+        for seed in 1..=200 {
             let dir = tempfile::tempdir().unwrap();
             let Some(([by_structure, by_ids], exported, past)) =
                 check_objects(dir.path(), any_history(seed)).await
@@ -535,5 +535,5 @@ fn repository_that_passes_fsck_can_be_exported_and_listed() {
     });
     println!("{decoded} decoded, {sound} sound, {refused} not exported");
     // Enough of each kind for a meaningful result.
-    assert!(sound > 100 && decoded > sound + 30 && refused > 100);
+    assert!(sound > 30 && decoded > sound + 10 && refused > 30);
 }
