@@ -35,7 +35,7 @@
 //! | [`offload`] | CPU-heavy decoding on blocking threads | – |
 //!
 //! **A read** takes this path: `Driver::read` in [`fuse`] → [`repo::Snapshot::read`] →
-//! [`cache::Cache::get`] → memory → RocksDB → [`walrus_client::BlobStore::read`] → verify →
+//! [`cache::Cache::get`] → memory → RocksDB → [`walrus_client::BlobReader::read`] → verify →
 //! store in the cache → reply. Modules above `cache` do not know whether bytes came from
 //! memory, disk or the network; modules above `walrus_client` do not know HTTP.
 //!

@@ -4,7 +4,7 @@
 //! 0x80 | checksum (16 bytes) | IV (12) | GCM tag (16) | encrypted value
 //! ```
 //!
-//! The key comes from the store ([`walrus_client::BlobStore::at_rest`]) and is
+//! The key comes from the store ([`walrus_client::BlobReader::at_rest`]) and is
 //! never stored here. The checksum covers everything after it, so that `cache
 //! verify` finds damage without the key. Page names are keyed too: a plain hash on
 //! disk would reveal to anyone who has the text that it was read.

@@ -33,7 +33,7 @@
 //!
 //! May depend on: `config`.
 //!
-//! [`BlobStore::at_rest`]: walrus_client::BlobStore::at_rest
+//! [`BlobStore::at_rest`]: walrus_client::BlobReader::at_rest
 
 mod at_rest;
 mod chunk_cache;

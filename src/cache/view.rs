@@ -31,7 +31,7 @@ pub struct CacheView<'a> {
 
 impl Cache {
     /// Returns the cache as a store sees it whose content is encrypted on disk with
-    /// `key`, or in plain text without a key ([`walrus_client::BlobStore::at_rest`]).
+    /// `key`, or in plain text without a key ([`walrus_client::BlobReader::at_rest`]).
     pub fn view<'a>(&'a self, key: Option<&'a SecretKey>) -> CacheView<'a> {
         CacheView {
             cache: self,

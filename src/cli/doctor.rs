@@ -174,7 +174,7 @@ impl Doctor {
                 report.faults.len(),
                 report.affected_count
             )),
-            Err(why) => Err(why.to_string()),
+            Err(why) => Err(output::message(why.as_ref())),
         };
         checks.push(HealthCheck::new(address.to_string(), result));
         Ok(checked.ok())

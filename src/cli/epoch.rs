@@ -10,6 +10,7 @@ use serde_json::json;
 use super::args::Keys;
 use super::context::{self, Context};
 use super::ledger::{NamedHead, NamedHeads};
+use super::output;
 use super::session::Session;
 use crate::config::Settings;
 use crate::maintenance::MaintenanceContext;
@@ -65,7 +66,7 @@ impl Epoch {
             let expired = match self.check(&settings, &store, now, epochs).await {
                 Ok(expired) => expired,
                 Err(why) if self.force => {
-                    warning!("{why}");
+                    output::warning(&output::message(why.as_ref()));
                     BTreeSet::new()
                 }
                 Err(why) => return Err(why),
@@ -118,43 +119,37 @@ impl Epoch {
             );
         }
         if !found.blobs.is_empty() {
-            bail!(self.explain(settings, &found, epochs).await?);
+            bail!(explain(&session, &found, epochs).await?);
         }
         Ok(found.blobs)
     }
+}
 
-    /// Explains which names need the expiring blobs.
-    async fn explain(
-        &self,
-        settings: &Settings,
-        found: &NeededBlobs,
-        epochs: u32,
-    ) -> Result<String> {
-        let session = Session::new(settings, &self.keys)?;
-        let heads = NamedHeads::read(&session).await?.heads;
-        let needs = |head: &&NamedHead| head.blobs.keys().any(|it| found.blobs.contains(it));
-        let names: Vec<&String> = heads.iter().filter(needs).map(|head| &head.name).collect();
-        let of_names = heads.iter().flat_map(|head| head.blobs.keys().copied());
-        let of_names: BTreeSet<BlobId> = of_names.collect();
-        let listed = names.iter().take(MAX_NAMES);
-        let mut needed_by: Vec<String> = listed.map(ToString::to_string).collect();
-        if names.len() > MAX_NAMES {
-            needed_by.push(format!("{} more names", names.len() - MAX_NAMES));
-        }
-        if !found.blobs.is_subset(&of_names) {
-            needed_by.push("mounts or retention rules".into());
-        }
-        let remedy = if epochs < MAX_EPOCHS {
-            let until = epochs + 1;
-            format!("walgit-fs renew --margin {epochs} --epochs {until} pays for them first, ")
-        } else {
-            String::new()
-        };
-        Ok(format!(
-            "{} blobs would expire that are needed by {}; no epoch was ended: {remedy}--force lets \
-             them expire",
-            found.blobs.len(),
-            needed_by.join(", "),
-        ))
+/// Explains which names need the expiring blobs.
+async fn explain(session: &Session<'_>, found: &NeededBlobs, epochs: u32) -> Result<String> {
+    let heads = NamedHeads::read(session).await?.heads;
+    let needs = |head: &&NamedHead| head.blobs.keys().any(|it| found.blobs.contains(it));
+    let names: Vec<&String> = heads.iter().filter(needs).map(|head| &head.name).collect();
+    let of_names = heads.iter().flat_map(|head| head.blobs.keys().copied());
+    let of_names: BTreeSet<BlobId> = of_names.collect();
+    let listed = names.iter().take(MAX_NAMES);
+    let mut needed_by: Vec<String> = listed.map(ToString::to_string).collect();
+    if names.len() > MAX_NAMES {
+        needed_by.push(format!("{} more names", names.len() - MAX_NAMES));
     }
+    if !found.blobs.is_subset(&of_names) {
+        needed_by.push("mounts or retention rules".into());
+    }
+    let remedy = if epochs < MAX_EPOCHS {
+        let until = epochs + 1;
+        format!("walgit-fs renew --margin {epochs} --epochs {until} pays for them first, ")
+    } else {
+        String::new()
+    };
+    Ok(format!(
+        "{} blobs would expire that are needed by {}; no epoch was ended: {remedy}--force lets \
+         them expire",
+        found.blobs.len(),
+        needed_by.join(", "),
+    ))
 }

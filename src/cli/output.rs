@@ -51,8 +51,8 @@ pub(super) fn exit_code(ok: bool) -> ExitCode {
     }
 }
 
-/// Prints an error and its causes on one line, without repetition.
-pub(super) fn error(error: &(dyn Error + 'static)) {
+/// Returns the message of an error with its causes, each once.
+pub(super) fn message(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
@@ -63,6 +63,12 @@ pub(super) fn error(error: &(dyn Error + 'static)) {
         }
         cause = next.source();
     }
+    text
+}
+
+/// Prints an error and its causes on one line.
+pub(super) fn error(error: &(dyn Error + 'static)) {
+    let text = message(error);
     note(&format!("error: {}", system_error::explain(&text)));
 }
 

@@ -161,7 +161,10 @@ impl<'a> RefChange<'a> {
             let opened = self.session.open(address).await?;
             Ok(names::open_stored(&self.session.loader, opened).await?)
         });
-        opened.map_err(|error| anyhow!("{name} is unchanged: {address} cannot be read ({error})"))
+        opened.map_err(|error| {
+            let why = output::message(error.as_ref());
+            anyhow!("{name} is unchanged: {address} cannot be read ({why})")
+        })
     }
 
     /// Branch positions of a name's target; `None` if it cannot be read and is to be
@@ -180,8 +183,9 @@ impl<'a> RefChange<'a> {
             Ok(lineage) => Ok(Some(lineage)),
             Err(_) if force => Ok(None),
             Err(error) => bail!(
-                "{name} is unchanged: its current head cannot be read ({error}); --force replaces \
-                 it anyway"
+                "{name} is unchanged: its current head cannot be read ({}); --force replaces it \
+                 anyway",
+                output::message(error.as_ref())
             ),
         }
     }

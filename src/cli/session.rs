@@ -15,8 +15,9 @@ use walgit_format::Address;
 pub(super) struct Session<'a> {
     pub(super) settings: &'a Settings,
     keys: &'a Keys,
-    pub(super) cache: OpenCache,
+    // Dropped before `cache`, which removes the directory of a private database.
     pub(super) loader: Arc<Loader>,
+    pub(super) cache: OpenCache,
 }
 
 impl<'a> Session<'a> {

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::liveness::{Liveness, liveness};
 use super::mount_table::{MountEntry, MountTable};
-use super::processes::{Servers, proc_field};
+use super::processes::Servers;
 use super::unmount::{MountError, unmount};
 
 /// Most symlinks on one path, as in the kernel.
@@ -189,9 +189,11 @@ fn clear(path: &Path, mut table: MountTable) -> Result<(), MountError> {
 
 /// The ID of the mount that contains an open file.
 fn mount_id(file: &OwnedFd) -> io::Result<u64> {
-    let info = PathBuf::from(format!("/proc/self/fdinfo/{}", file.as_raw_fd()));
-    let id = proc_field(&info, "mnt_id:").and_then(|id| id.parse().ok());
-    id.ok_or_else(|| io::Error::other(format!("{} names no mount", info.display())))
+    let info = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+    let text = fs::read_to_string(&info)?;
+    let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    id.and_then(|id| id.trim().parse().ok())
+        .ok_or_else(|| io::Error::other(format!("{info} names no mount")))
 }
 
 #[cfg(test)]

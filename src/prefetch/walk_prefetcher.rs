@@ -68,7 +68,7 @@ pub(super) struct WalkPrefetcher {
 struct StartedRange {
     /// File after the last one of the range.
     to: u64,
-    /// FileContent bytes being fetched.
+    /// Stored bytes being fetched.
     bytes: u64,
     /// Plain bytes preloaded into memory.
     preloaded: u64,

@@ -23,7 +23,7 @@ pub struct WarmReport {
     pub nodes: u64,
     /// Bytes of content, as seen by readers.
     pub bytes: u64,
-    /// FileContent bytes that were not cached before.
+    /// Stored bytes that were not cached before.
     pub fetched: u64,
 }
 

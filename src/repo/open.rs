@@ -59,7 +59,8 @@ impl Loader {
     /// Opens a head from the store, bypassing cached state. Reads and decodes the
     /// head, the root directory of its first commit, and those root directories of
     /// other commits that the first read includes. Takes one request if the head and
-    /// the first root directory are in the first [`MIN_BLOB_LEN`] bytes.
+    /// the first root directory are in the first
+    /// [`MIN_BLOB_LEN`](walgit_format::blob::MIN_BLOB_LEN) bytes.
     ///
     /// # Errors
     /// Fails if a reader could not list the repository.

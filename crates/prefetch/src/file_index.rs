@@ -1,4 +1,4 @@
-//! FileIndex of known files and their positions in the packs.
+//! Index of known files and their positions in the packs.
 //!
 //! The scheduler does not access the repository: a caller that reads a folder adds
 //! its files here. Files that have not been added are not prefetched.

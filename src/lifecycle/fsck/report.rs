@@ -46,7 +46,7 @@ pub struct FsckReport {
     /// The faults.
     pub faults: Vec<Fault>,
     /// Files, directories and other items that cannot be read because of the faults; at
-    /// most [`MAX_REPORTED`].
+    /// most [`MAX_REPORTED`](super::MAX_REPORTED).
     pub affected: Vec<Affected>,
     /// Total number of affected items.
     pub affected_count: u64,

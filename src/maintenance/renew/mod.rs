@@ -3,7 +3,7 @@
 //! Needed blobs are those that a collector would keep: blobs of heads and of retention
 //! rules ([`super::reachability`]). Their expiry epochs come from the store or the ledger;
 //! [`plan`] selects due blobs within a budget, the most urgent first. Each is renewed
-//! by the first method that works ([`pay`]): the store extends it, the user's `walrus`
+//! by the first method that works (see the module `pay`): the store extends it, the user's `walrus`
 //! client extends it, or it is read, verified and stored again for longer.
 //!
 //! The expiry epoch of each blob is queried again before payment, and payments are

@@ -113,7 +113,7 @@ impl DriverState {
             && self.charge.more(bytes as u64).is_ok()
     }
 
-    /// Adds entry `at` of a folder to the file_index if it is a file and fits the
+    /// Adds entry `at` of a folder to the file index if it is a file and fits the
     /// budget.
     fn add(&mut self, path: &str, directory: &Directory, at: usize) {
         let entry = &directory.entries()[at];

@@ -71,9 +71,9 @@ pub struct PrefetchStats {
     pub late: u64,
     /// First opens that had to wait for their own request.
     pub misses: u64,
-    /// FileContent bytes that were prefetched and opened.
+    /// Stored bytes that were prefetched and opened.
     pub useful_bytes: u64,
-    /// FileContent bytes that were prefetched but not opened so far.
+    /// Stored bytes that were prefetched but not opened so far.
     pub unused_bytes: u64,
     /// Seconds of waiting that prefetches have saved readers.
     pub saved_s: f64,

@@ -56,12 +56,12 @@ pub(super) struct DriverState {
     pub(super) unopened: HashMap<FileId, u64>,
     /// Counts from before the mount moved to its current head.
     pub(super) earlier: PrefetchCounts,
-    /// FileContent bytes that were prefetched and opened, and seconds saved.
+    /// Stored bytes that were prefetched and opened, and seconds saved.
     pub(super) useful: (u64, f64),
     pub(super) changed: bool,
     /// Every directory of the tree is in memory but not yet added.
     pub(super) is_tree_loaded: bool,
-    /// Memory budget of the file_index.
+    /// Memory budget of the file index.
     pub(super) charge: Charge,
 }
 
@@ -130,7 +130,7 @@ impl DriverState {
     }
 
     pub(super) fn opened(&mut self, task: TaskId, file: NodeIndex, now: f64) -> Vec<Action> {
-        // Built lazily: an unread mount needs no file_index. The first request needs
+        // Built lazily: an unread mount needs no file index. The first request needs
         // it complete, because a file's neighbours may belong to other folders.
         if std::mem::take(&mut self.is_tree_loaded) {
             self.add_all();

@@ -22,20 +22,20 @@ pub struct Analysis {
     pub ratio: Option<f64>,
     /// Whether compression pays.
     pub compressible: bool,
-    /// ClassEvidence for the result.
+    /// Evidence for the result.
     pub why: AnalysisEvidence,
 }
 
-/// ClassEvidence for an [`Analysis`].
+/// Evidence for an [`Analysis`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct AnalysisEvidence {
-    /// ClassEvidence for the class.
+    /// Evidence for the class.
     pub class: ClassEvidence,
-    /// ClassEvidence for the compressibility.
+    /// Evidence for the compressibility.
     pub compressible: CompressionEvidence,
 }
 
-/// ClassEvidence for a class.
+/// Evidence for a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "by", content = "media")]
 pub enum ClassEvidence {
@@ -66,7 +66,7 @@ impl fmt::Display for ClassEvidence {
     }
 }
 
-/// ClassEvidence for the compressibility of a file.
+/// Evidence for the compressibility of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CompressionEvidence {

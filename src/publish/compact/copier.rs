@@ -1,4 +1,4 @@
-//! ChunkCopier of chunks between blobs in stored form: reads long ranges, decodes the chunks
+//! Copies chunks between blobs in stored form: reads long ranges, decodes the chunks
 //! to verify them, and writes them in tree order.
 
 use std::collections::hash_map::Entry;

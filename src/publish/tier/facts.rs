@@ -36,7 +36,7 @@ pub struct TierFacts {
 }
 
 impl TierFacts {
-    /// TierFacts that a publish knows about a file.
+    /// Facts that a publish knows about a file.
     pub fn published(
         size: u64,
         (class, shrinks): (Class, bool),

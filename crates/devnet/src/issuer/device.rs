@@ -68,7 +68,7 @@ pub(super) async fn decide(
     Form(decision): Form<SignInDecision>,
 ) -> Result<Response, OauthError> {
     let user = decision.allowed_by().ok_or(());
-    let (status, text) = if server.issuer()?.state().decide(&decision.request, user) {
+    let (status, text) = if server.issuer()?.state().decide(&decision.user_code, user) {
         (StatusCode::OK, "<p>Done. You can close this page.</p>")
     } else {
         (StatusCode::BAD_REQUEST, "<p>There is no such code.</p>")

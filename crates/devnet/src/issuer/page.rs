@@ -52,8 +52,10 @@ pub(super) fn form(action: &str, hidden: (&str, &str), about: &str) -> String {
 /// device.
 #[derive(Debug, Deserialize)]
 pub(super) struct SignInDecision {
-    #[serde(alias = "user_code")]
+    #[serde(default)]
     pub(super) request: String,
+    #[serde(default)]
+    pub(super) user_code: String,
     #[serde(default)]
     user: String,
     decision: String,

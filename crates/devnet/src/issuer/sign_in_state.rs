@@ -135,8 +135,11 @@ impl SignInState {
         request: AuthorizationRequest,
     ) -> Result<String, OauthError> {
         let id = random_token()?;
+        let now = Instant::now();
+        // The cache would evict new entries before expired ones.
+        self.pages.retain(|_, (_, until)| now < *until);
         self.pages
-            .insert(id.clone(), (request, Instant::now() + SIGN_IN_TIMEOUT));
+            .insert(id.clone(), (request, now + SIGN_IN_TIMEOUT));
         Ok(id)
     }
 
@@ -178,11 +181,15 @@ impl SignInState {
             .map(|byte| letters[usize::from(byte) % letters.len()] as char)
             .collect();
         user_code.insert(4, '-');
+        let now = Instant::now();
+        // For a while, a late poll learns that its sign-in has expired.
+        self.devices
+            .retain(|_, device| now < device.until + SIGN_IN_TIMEOUT);
         let device = Device {
             client: client.into(),
             user_code: user_code.clone(),
             decision: None,
-            until: Instant::now() + SIGN_IN_TIMEOUT,
+            until: now + SIGN_IN_TIMEOUT,
             polled: None,
         };
         self.devices.insert(code.clone(), device);

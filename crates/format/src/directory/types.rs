@@ -97,7 +97,7 @@ pub enum Content {
         /// Number of chunks; zero for an empty file.
         count: u32,
     },
-    /// A [`super::ChunkList`], stored as chunk `index` of the directory's table.
+    /// A [`ChunkList`](crate::ChunkList), stored as chunk `index` of the directory's table.
     List {
         /// Index of the list.
         index: u32,

@@ -8,7 +8,8 @@
 //! of a node does not depend on its blob: readers resolve locations relative to the
 //! reference of the node.
 //!
-//! Chunks that require other chunks ([`Codec::has_bases`]) refer to them by index in a
+//! Chunks that require other chunks
+//! ([`Codec::has_bases`](crate::chunk::Codec::has_bases)) refer to them by index in a
 //! second list, which is present only if needed. A base is never a patch, and a
 //! dictionary has no bases: so a chunk takes at most three steps to decode, and there are
 //! no cycles.

@@ -9,7 +9,7 @@
 //! bytes of a file have arrived; [`failed`](Scheduler::failed), they will not
 //! arrive; [`mark_cached`](Scheduler::mark_cached), the cache already has a file;
 //! [`tick`](Scheduler::tick), the [`wake`](Scheduler::wake) time has come. Every file that may be fetched must be
-//! added to the [`FileIndex`] before, when its folder is first read.
+//! added to the [`FileIndex`](crate::FileIndex) before, when its folder is first read.
 //!
 //! **Output**: [`Action`]s, to be executed in order. A [`Fetch`] is one ranged
 //! request and the files that it delivers, in the order of their bytes; each must
@@ -33,7 +33,7 @@
 //!
 //! **Accounts.** Files opened in earlier sessions and files that are merely nearby
 //! have separate accounts. Guesses are for sessions that repeat nothing: the more
-//! of the opened files were known ([`Model::similarity`]), the less may be risked
+//! of the opened files were known ([`Model::similarity`](crate::Model::similarity)), the less may be risked
 //! on guesses; the same applies if few guesses turn out right.
 
 mod action;
