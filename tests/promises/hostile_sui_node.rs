@@ -206,7 +206,7 @@ fn long_slow_or_deeply_nested_responses_are_refused() {
     assert_refused(
         &FakeServer::with_handler(move |_, _| answer(&deep)),
         5,
-        "not a GraphQL response",
+        "the response is not GraphQL",
     );
     // A short response that takes much memory.
     let wide = format!(

@@ -383,7 +383,7 @@ fn export_without_history_names_the_remedy() {
     let [first, _] = manifests("plain");
     for address in ["folder", &address_of(&first)] {
         let output = world.fail(&["export", address, dir]);
-        assert!(output.contains("not published from a git"), "{output}");
+        assert!(output.contains("not published from git"), "{output}");
     }
     assert_eq!(leftovers(&world), [""; 0]);
 }
