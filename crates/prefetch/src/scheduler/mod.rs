@@ -33,7 +33,8 @@
 //!
 //! **Accounts.** Files opened in earlier sessions and files that are merely nearby
 //! have separate accounts. Guesses are for sessions that repeat nothing: the more
-//! of the opened files were known ([`Model::similarity`](crate::Model::similarity)), the less may be risked
+//! of the opened files were known
+//! ([`Model::similarity`](crate::model::Model::similarity)), the less may be risked
 //! on guesses; the same applies if few guesses turn out right.
 
 mod action;
