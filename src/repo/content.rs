@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::error::RepoError;
-use super::residency::malformed_list;
 use super::snapshot::{Node, Snapshot};
 use walgit_format::chunk::{ByteRange, ChunkRef, WholeBlob};
 use walgit_format::{ChunkList, Content, Directory, Kind};
@@ -125,7 +124,7 @@ impl Snapshot {
             }
             Content::List { index } => {
                 let list = self
-                    .list(parent.chunks(), *index as usize, node.size)
+                    .list(parent.chunks(), *index as usize, node.size, None)
                     .await?;
                 Ok(FileExtent::Chunks(self.locate_in(list, range).await?))
             }
@@ -162,12 +161,9 @@ impl Snapshot {
                     return Ok(located);
                 };
                 let covers = list.start(part + 1).saturating_sub(start);
-                let below = self.list(list.parts(), part, covers).await?;
-                if below.level() + 1 != list.level() {
-                    return Err(malformed_list(&list.parts()[part], "levels"));
-                }
+                let level = Some(list.level() - 1);
+                list = self.list(list.parts(), part, covers, level).await?;
                 base += start;
-                list = below;
             }
             let Some((mut index, start)) = list.holding(at - base) else {
                 return Ok(located);

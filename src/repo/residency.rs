@@ -102,7 +102,7 @@ impl Snapshot {
         };
         let index = index as usize;
         parts.lists.push(parent.chunks()[index].clone());
-        let mut pending = vec![self.list(parent.chunks(), index, node.size).await?];
+        let mut pending = vec![self.list(parent.chunks(), index, node.size, None).await?];
         while let Some(list) = pending.pop() {
             if list.level() == 0 {
                 parts.content.extend_from_slice(list.parts());
@@ -111,11 +111,8 @@ impl Snapshot {
             parts.lists.extend_from_slice(list.parts());
             for part in (0..list.parts().len()).rev() {
                 let covers = list.start(part + 1) - list.start(part);
-                let below = self.list(list.parts(), part, covers).await?;
-                if below.level() + 1 != list.level() {
-                    return Err(malformed_list(&list.parts()[part], "levels"));
-                }
-                pending.push(below);
+                let level = Some(list.level() - 1);
+                pending.push(self.list(list.parts(), part, covers, level).await?);
             }
         }
         Ok(parts)
@@ -124,18 +121,23 @@ impl Snapshot {
     /// The chunk list at `table[index]`.
     ///
     /// # Errors
-    /// Fails if the list cannot be read, or does not cover `covers` bytes.
+    /// Fails if the list cannot be read, does not cover `covers` bytes, or has another
+    /// level than its parent requires.
     pub async fn list(
         &self,
         table: &[ChunkRef],
         index: usize,
         covers: u64,
+        level: Option<u8>,
     ) -> Result<Arc<ChunkList>, RepoError> {
         let loader = self.repository.loader();
         let (account, store) = (&self.repository.access().account, self.repository.store());
         let list = loader.list(account, store, table, index).await?;
         if list.len() != covers {
             return Err(malformed_list(&table[index], "sizes"));
+        }
+        if level.is_some_and(|level| level != list.level()) {
+            return Err(malformed_list(&table[index], "levels"));
         }
         Ok(list)
     }
@@ -188,7 +190,7 @@ impl Snapshot {
     }
 }
 
-pub(super) fn malformed_list(reference: &ChunkRef, what: &'static str) -> RepoError {
+fn malformed_list(reference: &ChunkRef, what: &'static str) -> RepoError {
     RepoError::Malformed {
         what: "chunk list",
         hash: reference.hash,

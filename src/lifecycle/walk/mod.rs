@@ -23,7 +23,7 @@ pub(super) use item::fingerprint;
 pub use item::{ChunkRole, Dependency, ItemPath, WalkItem, with_bases};
 use walgit_format::chunk::ChunkRef;
 use walgit_format::head::{Attachment, AttachmentKind};
-use walgit_format::{CommitId, Content, MalformedNode};
+use walgit_format::{CommitId, Content};
 
 /// Nodes that are fetched together.
 const NODES_PER_FETCH: usize = 512;
@@ -280,15 +280,8 @@ impl Walk {
     ) -> Result<Vec<QueuedNode>, RepoError> {
         let list = pending
             .snapshot
-            .list(std::slice::from_ref(chunk), 0, covers)
+            .list(std::slice::from_ref(chunk), 0, covers, level)
             .await?;
-        if level.is_some_and(|level| level != list.level()) {
-            return Err(RepoError::Malformed {
-                what: "chunk list",
-                hash: chunk.hash,
-                why: MalformedNode::Sum("levels"),
-            });
-        }
         let mut below = Vec::new();
         for (at, part) in list.parts().iter().enumerate() {
             let Some(level) = list.level().checked_sub(1) else {
