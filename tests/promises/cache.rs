@@ -11,8 +11,7 @@ use walgit_fs::cache::{
     Cache, CacheConfig, CacheError, ClearScope, PrefetchGoal, PrefetchHandle, RecordNamespace,
 };
 use walrus_client::{
-    BlobLifetimes, BlobReader, BlobStore, BlobWriter, PutOptions, PutReceipt, ReadRange,
-    StoreError, StoreLayer, Verifier,
+    BlobLifetimes, BlobReader, BlobStore, BlobWriter, ReadRange, StoreError, StoreLayer, Verifier,
 };
 
 use crate::support::tree::noise;
@@ -78,20 +77,7 @@ impl BlobReader for CountingStore {
     }
 }
 
-#[async_trait]
-impl BlobWriter for CountingStore {
-    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<PutReceipt, StoreError> {
-        Err(StoreError::NoEndpoint("publisher"))
-    }
-
-    async fn flush(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    fn max_body(&self) -> u64 {
-        0
-    }
-}
+impl BlobWriter for CountingStore {}
 
 impl BlobLifetimes for CountingStore {}
 

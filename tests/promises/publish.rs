@@ -12,8 +12,8 @@ use walgit_format::chunk::BlobId;
 use walgit_fs::publish::{NoProgress, PublishError, PublishOptions, Published, publish};
 use walgit_fs::repo::Loader;
 use walrus_client::{
-    BlobLifetimes, BlobReader, BlobStore, BlobWriter, LocalDir, PutOptions, PutReceipt, ReadRange,
-    StoreError, StoreLayer, Verifier,
+    BlobLifetimes, BlobReader, BlobStore, BlobWriter, LocalDir, PutOptions, PutReceipt, StoreError,
+    StoreLayer,
 };
 
 use crate::support::tree::{assert_same, noise};
@@ -265,23 +265,13 @@ struct FailingStore {
     uploads: AtomicUsize,
 }
 
-impl StoreLayer for FailingStore {}
-
-#[async_trait]
-impl BlobReader for FailingStore {
-    async fn read(
-        &self,
-        blob: BlobId,
-        read_range: ReadRange,
-        accept: &mut Verifier<'_>,
-    ) -> Result<(), StoreError> {
-        self.inner.read(blob, read_range, accept).await
-    }
-
-    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
-        self.inner.len(blob).await
+impl StoreLayer for FailingStore {
+    fn inner(&self) -> Option<&dyn BlobStore> {
+        Some(&self.inner)
     }
 }
+
+impl BlobReader for FailingStore {}
 
 #[async_trait]
 impl BlobWriter for FailingStore {
@@ -302,14 +292,6 @@ impl BlobWriter for FailingStore {
         }
         self.uploads.fetch_add(1, Ordering::SeqCst);
         self.inner.put(blob, body, options).await
-    }
-
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.inner.flush().await
-    }
-
-    fn max_body(&self) -> u64 {
-        1 << 20
     }
 }
 

@@ -22,8 +22,7 @@ use walgit_fs::lifecycle::fsck::{self, FsckOptions, HistoryCheck, ReadScope};
 use walgit_fs::lifecycle::{ExportOptions, export};
 use walgit_fs::repo::{Loader, LoaderConfig, Node, RepoError, Snapshot};
 use walrus_client::{
-    BlobLifetimes, BlobReader, BlobStore, BlobWriter, PutOptions, PutReceipt, ReadRange,
-    StoreError, StoreLayer, Verifier,
+    BlobLifetimes, BlobReader, BlobStore, BlobWriter, ReadRange, StoreError, StoreLayer, Verifier,
 };
 
 use generator::{GeneratedRepository, generate};
@@ -81,20 +80,7 @@ impl BlobReader for SingleBlobStore {
     }
 }
 
-#[async_trait]
-impl BlobWriter for SingleBlobStore {
-    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<PutReceipt, StoreError> {
-        Err(StoreError::NoEndpoint("publisher"))
-    }
-
-    async fn flush(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    fn max_body(&self) -> u64 {
-        0
-    }
-}
+impl BlobWriter for SingleBlobStore {}
 
 impl BlobLifetimes for SingleBlobStore {}
 

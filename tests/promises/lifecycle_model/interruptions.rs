@@ -8,10 +8,9 @@ use bytes::Bytes;
 use walgit_format::chunk::BlobId;
 use walrus_client::{
     BlobLifetimes, BlobReader, BlobStore, BlobWriter, Lifetime, LocalDir, PutOptions, PutReceipt,
-    ReadRange, StoreError, StoreLayer, Verifier,
+    StoreError, StoreLayer,
 };
 
-use super::MAX_BODY;
 use super::components::Components;
 use crate::support::block_on;
 
@@ -30,34 +29,12 @@ impl StoreLayer for KilledCollection {
     }
 }
 
-#[async_trait]
-impl BlobReader for KilledCollection {
-    async fn read(
-        &self,
-        blob: BlobId,
-        read_range: ReadRange,
-        accept: &mut Verifier<'_>,
-    ) -> Result<(), StoreError> {
-        self.dir.read(blob, read_range, accept).await
-    }
-
-    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
-        self.dir.len(blob).await
-    }
-}
+impl BlobReader for KilledCollection {}
 
 #[async_trait]
 impl BlobWriter for KilledCollection {
     async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<PutReceipt, StoreError> {
         panic!("a collection stores nothing")
-    }
-
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.dir.flush().await
-    }
-
-    fn max_body(&self) -> u64 {
-        MAX_BODY
     }
 }
 
@@ -88,49 +65,23 @@ pub(super) struct InterruptedRenewal {
     pub(super) stopped: tokio::sync::Notify,
 }
 
-impl StoreLayer for InterruptedRenewal {}
-
-#[async_trait]
-impl BlobReader for InterruptedRenewal {
-    async fn read(
-        &self,
-        blob: BlobId,
-        read_range: ReadRange,
-        accept: &mut Verifier<'_>,
-    ) -> Result<(), StoreError> {
-        self.dir.read(blob, read_range, accept).await
-    }
-
-    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
-        self.dir.len(blob).await
+impl StoreLayer for InterruptedRenewal {
+    fn inner(&self) -> Option<&dyn BlobStore> {
+        Some(&self.dir)
     }
 }
+
+impl BlobReader for InterruptedRenewal {}
 
 #[async_trait]
 impl BlobWriter for InterruptedRenewal {
     async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<PutReceipt, StoreError> {
         panic!("extendable blobs are not stored again")
     }
-
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.dir.flush().await
-    }
-
-    fn max_body(&self) -> u64 {
-        MAX_BODY
-    }
 }
 
 #[async_trait]
 impl BlobLifetimes for InterruptedRenewal {
-    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
-        self.dir.epoch().await
-    }
-
-    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
-        self.dir.lifetime(blob).await
-    }
-
     async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
         if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
             self.stopped.notify_one();
@@ -159,15 +110,6 @@ impl StoreLayer for KilledPublish {
 
 #[async_trait]
 impl BlobReader for KilledPublish {
-    async fn read(
-        &self,
-        blob: BlobId,
-        read_range: ReadRange,
-        accept: &mut Verifier<'_>,
-    ) -> Result<(), StoreError> {
-        self.dir.read(blob, read_range, accept).await
-    }
-
     async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
         if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
             return Err(StoreError::Unavailable {
@@ -187,23 +129,6 @@ impl BlobReader for KilledPublish {
     }
 }
 
-#[async_trait]
-impl BlobWriter for KilledPublish {
-    async fn put(
-        &self,
-        blob: BlobId,
-        body: Bytes,
-        options: &PutOptions,
-    ) -> Result<PutReceipt, StoreError> {
-        self.dir.put(blob, body, options).await
-    }
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.dir.flush().await
-    }
-
-    fn max_body(&self) -> u64 {
-        MAX_BODY
-    }
-}
+impl BlobWriter for KilledPublish {}
 
 impl BlobLifetimes for KilledPublish {}
