@@ -3,14 +3,13 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::tree::noise;
-use crate::support::world::signal;
-use crate::support::{Tree, World, eventually};
+use crate::support::world::resume;
+use crate::support::{Tree, World};
 
 /// Publishes a folder as `it`, stopped at a step until `change` is done; returns the
 /// report.
@@ -22,20 +21,9 @@ fn publish(world: &World, tree: &Tree, at: &str, change: impl FnOnce()) -> Value
         "it",
         "--json",
     ];
-    let child: Child = world
-        .command(&args)
-        .env("WALGIT_FS_FAULT_POINTS", format!("{at}=stop"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    eventually("the publish is stopped", || {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        stat.rsplit(") ").next().unwrap().starts_with('T')
-    });
+    let child = world.start_stopped_at(at, &args);
     change();
-    signal(child.id() as i32, Signal::CONT);
-    let done = child.wait_with_output().unwrap();
+    let done = resume(child);
     assert!(done.status.success(), "{done:?}");
     serde_json::from_slice(&done.stdout).unwrap()
 }

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::tree::{assert_same, noise};
-use crate::support::world::signal;
+use crate::support::world::{resume, signal};
 use crate::support::{Server, Tree, World, eventually};
 
 /// No retention rule keeps anything, so only leases and names protect.
@@ -556,17 +556,10 @@ fn mount_during_gc_shows_everything_or_fails() {
     // A daemon runs, so `gc` cannot open the cache.
     world.mount("it");
     // Stopped after it has determined unreferenced blobs, before it deletes.
-    let collect = |at: &str| {
-        let mut gc = world.command(&["gc", "--grace", "0s", "--json"]);
-        gc.env("WALGIT_FS_FAULT_POINTS", format!("{at}=stop"));
-        let gc = gc.stdout(Stdio::piped()).spawn().unwrap();
-        eventually("gc is stopped", || state(gc.id() as i32) == Some('T'));
-        gc
-    };
+    let collect = |at: &str| world.start_stopped_at(at, &["gc", "--grace", "0s", "--json"]);
     let gc = collect("gc.marked");
     let dir = world.mount(&old);
-    signal(gc.id() as i32, Signal::CONT);
-    let found = report(&gc.wait_with_output().unwrap());
+    let found = report(&resume(gc));
     assert_eq!(deleted(&found), 0, "{found}");
     assert!(fs::read(dir.join("file")).unwrap() == old_content());
     world.unmount(&dir);
@@ -580,12 +573,6 @@ fn mount_during_gc_shows_everything_or_fails() {
     assert!(output.contains("walrus://"), "{output}");
     assert!(deleted(&report(&gc.wait_with_output().unwrap())) > 0);
     assert!(world.run(&["fsck", "it"]).contains("sound"));
-}
-
-/// The state of a process: `T` if it is stopped.
-fn state(pid: i32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit(") ").next()?.chars().next()
 }
 
 #[test]

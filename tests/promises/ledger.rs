@@ -3,14 +3,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Stdio;
 
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::tree::noise;
-use crate::support::world::signal;
-use crate::support::{Server, Tree, World, eventually};
+use crate::support::world::resume;
+use crate::support::{Server, Tree, World};
 
 const FILE_LEN: usize = 60_000;
 
@@ -124,15 +122,10 @@ fn publish_during_a_ledger_rebuild_is_recorded() {
     let file = ledger_file(&world);
     fs::remove_file(&file).unwrap();
     // Stopped after it has read everything, before it writes.
-    let mut rebuild = world.command(&["doctor", "--rebuild-ledger", "--json"]);
-    rebuild.env("WALGIT_FS_FAULT_POINTS", "ledger.before_extend=stop");
-    let rebuild = rebuild.stdout(Stdio::piped()).spawn().unwrap();
-    let pid = rebuild.id() as i32;
-    let state = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    eventually("the process is stopped", || state().contains(") T "));
+    let args = ["doctor", "--rebuild-ledger", "--json"];
+    let rebuild = world.start_stopped_at("ledger.before_extend", &args);
     world.publish(two.path(), "two");
-    signal(pid, Signal::CONT);
-    assert!(rebuild.wait_with_output().unwrap().status.success());
+    assert!(resume(rebuild).status.success());
     let names = |text: String| {
         let lines = text
             .lines()

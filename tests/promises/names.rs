@@ -5,11 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Child;
 
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::tree::assert_same;
-use crate::support::world::signal;
+use crate::support::world::resume;
 use crate::support::{Server, Tree, World};
 
 fn args<'a>(path: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
@@ -311,8 +310,7 @@ fn names_of_encrypted_repositories_follow_the_same_rules_and_keep_their_key() {
 
 #[track_caller]
 fn assert_fails(child: Child) -> String {
-    signal(child.id() as i32, Signal::CONT);
-    let done = child.wait_with_output().unwrap();
+    let done = resume(child);
     assert_eq!(done.status.code(), Some(1));
     String::from_utf8(done.stderr).unwrap()
 }

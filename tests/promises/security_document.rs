@@ -9,14 +9,14 @@ fn every_promise_names_an_existing_test() {
     let text = fs::read_to_string(root.join("contrib/SECURITY.md")).unwrap();
     let mut named = 0;
     for name in text.split('`').skip(1).step_by(2) {
-        let (file, test) = match name.split_once("::") {
-            Some((file, test)) => (file, Some(test)),
-            None => (name, None),
+        let (file, test) = match name.rsplit_once("::") {
+            Some((module, test)) => (module.replace("::", "/"), Some(test)),
+            None => (name.to_owned(), None),
         };
         // A path in the project, or a file or directory in `tests/promises`.
-        let promise = root.join("tests/promises").join(file);
+        let promise = root.join("tests/promises").join(&file);
         let candidates = [
-            root.join(file),
+            root.join(&file),
             promise.with_extension("rs"),
             promise.join("mod.rs"),
         ];

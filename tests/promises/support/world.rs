@@ -98,17 +98,9 @@ impl World {
         command
     }
 
-    /// Starts a command that stops at a fault point until it gets SIGCONT.
+    /// Starts a command that stops at a fault point; see [`start_stopped_at`].
     pub(crate) fn start_stopped_at(&self, at: &str, args: &[&str]) -> Child {
-        let child = self
-            .command(args)
-            .env("WALGIT_FS_FAULT_POINTS", format!("{at}=stop"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        super::eventually("the command stops", || is_stopped(child.id() as i32));
-        child
+        start_stopped_at(self.command(args), at)
     }
 
     /// Runs a command, which may fail.
@@ -328,6 +320,24 @@ impl Drop for Stopped {
 /// Whether a process is stopped.
 pub(crate) fn is_stopped(pid: i32) -> bool {
     state(pid) == Some('T')
+}
+
+/// Starts a command that stops at a fault point until it is resumed.
+pub(crate) fn start_stopped_at(mut command: Command, at: &str) -> Child {
+    let child = command
+        .env("WALGIT_FS_FAULT_POINTS", format!("{at}=stop"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    super::eventually("the command stops", || is_stopped(child.id() as i32));
+    child
+}
+
+/// Resumes a stopped command, and waits for its end.
+pub(crate) fn resume(child: Child) -> Output {
+    signal(child.id() as i32, rustix::process::Signal::CONT);
+    child.wait_with_output().unwrap()
 }
 
 fn copy_directory(from: &Path, to: &Path) {
